@@ -1,0 +1,44 @@
+"""spectraledge: the spectrum of parameter updates of a training run, recorded and judged.
+
+The public names, loaded on first use: importing this package imports neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "attach": "_attach",
+    "plan": "_attach",
+    "Monitor": "stream.monitor",
+    "Recording": "recording",
+    "Spectra": "recording",
+    "Gap": "recording",
+    "load": "recording",
+    "analyze": "checkpoints.analyze",
+    "SpectralEdgeError": "errors",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from ._attach import attach, plan
+    from .checkpoints.analyze import analyze
+    from .errors import SpectralEdgeError
+    from .recording import Gap, Recording, Spectra, load
+    from .stream.monitor import Monitor
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,212 @@
+"""``attach``: two lines in a training loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .errors import SettingError
+from .recording import RecordingWriter
+from .stream.blocks import BlockScheme
+from .stream.cost import Plan, make_plan
+from .stream.kernel import load_kernel
+from .stream.monitor import Monitor, Settings
+from .stream.parameters import ParameterFilter
+from .stream.steps import optimizer_steps, unwrap
+
+
+def attach(
+    model: torch.nn.Module,
+    optimizer: Any,
+    *,
+    window: int = 10,  # arXiv:2603.28964, language models and modular arithmetic
+    every: int = 100,
+    lags: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    blocks: BlockScheme = "layer",
+    params: ParameterFilter | None = None,
+    heads: int | Mapping[str, int] | None = None,
+    decay_products: bool = False,
+    resume: str = "never",
+    overwrite: bool = False,
+    step: int | None = None,
+    store: str = "device",
+    backend: str = "auto",
+    on_error: str = "disable",
+    metadata: Mapping[str, Any] | None = None,
+) -> Monitor:
+    """Record the inner products of parameter updates from here on; the training loop stays as it is.
+
+    After every ``every`` optimizer steps the update since the last snapshot is multiplied with the last ``lags``
+    updates, block by block. Parameters, gradients, optimizer state, random numbers and loss are bit for bit what
+    they would be without it.
+
+    Args:
+        model: The module that is trained. Every trainable tensor counts once (tied weights once, buffers never).
+        optimizer: Its optimizer, or a list of them (Muon and AdamW, two players of a game): a step is complete
+            once all have stepped, or before one steps twice. Accelerate's wrapper is unwrapped.
+        window: Rows W of the windows you mean to look at; sets ``lags``.
+        every: Optimizer steps between snapshots.
+        lags: Stored updates L; None means ``2 * window - 1``, so that disjoint windows can be compared. Any
+            window up to L + 1 can be derived later. Memory is ``(L + 1)`` times the parameters.
+        out: Run folder; the recording grows in ``out/recording.jsonl``. None keeps it in memory.
+        blocks: ``"all"``, ``"layer"``, ``"kind"``, ``"layer_kind"``, ``"matrix"``, ``"tensor"``,
+            ``"projection"``, ``"head"``, a mapping from names to regular expressions, or a callable from a
+            tensor's name and shape to a block name. Any union is available later.
+        params: Monitor only these: a regular expression searched in names, or a predicate of name and tensor.
+        heads: Number of attention heads for ``blocks="head"`` where modules do not say it.
+        decay_products: Also record the exact part of decoupled weight decay (AdamW, Muon); one more vector.
+        resume: ``"auto"`` goes on with a recording found in ``out``; load model and optimizer states first, then
+            ``monitor.load(...)`` if the ring was saved. ``"never"`` refuses one.
+        overwrite: Replace a recording found in ``out``.
+        step: Optimizer steps made so far, where the optimizer's state does not tell (SGD).
+        store: ``"device"``, or ``"host"`` to keep the ring in main memory.
+        backend: ``"auto"``, ``"torch"`` or ``"compiled"``.
+        on_error: ``"disable"`` warns once and lets training go on if monitoring fails; ``"raise"`` raises.
+        metadata: Anything JSON can hold, kept in the header.
+
+    Returns:
+        The monitor: ``log(**metrics)``, ``detach()``, ``recording``, ``save(path)``, ``load(path)``, ``plan``.
+        Also a context manager.
+
+    Raises:
+        SettingError: If an argument cannot be, the model has no trainable parameter or a sharded one, or the ring
+            would take more than a quarter of the free memory.
+        OutputError: If ``out`` cannot be written or holds a recording already.
+
+    Example:
+        >>> import spectraledge as se
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Linear(8, 2)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> monitor = se.attach(model, optimizer, window=4, every=1)
+        >>> for _ in range(12):
+        ...     optimizer.zero_grad()
+        ...     model(torch.randn(16, 8)).square().mean().backward()
+        ...     _ = optimizer.step()
+        >>> monitor.detach()
+        >>> monitor.recording.spectra(window=4).singular_values.shape
+        (9, 4)
+    """
+    settings = Settings(
+        window=_whole("window", window, 2, "A single update has no gap: use window=10 as in the paper."),
+        every=_whole("every", every, 1, "every=1 takes a snapshot after each optimizer step."),
+        lags=_lags(window, lags),
+        blocks=blocks,
+        params=params,
+        heads=heads,
+        decay_products=bool(decay_products),
+        store=_choice("store", store, ("device", "host")),
+        backend=_choice("backend", backend, ("auto", "torch", "compiled")),
+        on_error=_choice("on_error", on_error, ("disable", "raise")),
+    )
+    _choice("resume", resume, ("never", "auto"))
+    if resume == "auto" and overwrite:
+        raise SettingError('resume="auto" and overwrite=True exclude each other; got both. Choose one.')
+    if not isinstance(model, torch.nn.Module):
+        raise SettingError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
+    optimizers = _optimizers(optimizer)
+    mode = "overwrite" if overwrite else "resume" if resume == "auto" else "new"
+    meta = {
+        **(dict(metadata) if metadata else {}),
+        "window": window,
+        "every": every,
+        "model": type(model).__name__,
+    }
+
+    def open_writer() -> RecordingWriter:
+        writer = RecordingWriter(out, mode=mode, header_meta=meta)
+        if writer.resumed is not None:
+            try:
+                _check_step_known(writer.resumed.records, optimizers, step)
+            except SettingError:
+                writer.close()
+                raise
+        return writer
+
+    return Monitor(model, optimizers, settings, open_writer, step=step)
+
+
+def plan(
+    n_parameters: int,
+    *,
+    n_blocks: int = 1,
+    window: int = 10,
+    every: int = 100,
+    lags: int | None = None,
+    decay_products: bool = False,
+    device: str = "cpu",
+    itemsize: int = 4,
+) -> Plan:
+    """What monitoring would cost on this machine: memory, time a snapshot, bytes a record.
+
+    Args:
+        n_parameters: Trainable entries P.
+        n_blocks: Blocks B.
+        window: W.
+        every: Steps between snapshots.
+        lags: L; None means ``2 * window - 1``.
+        decay_products: Whether the decay part is recorded.
+        device: Where the ring would live.
+        itemsize: Bytes an entry of the ring: 4, or 8 for float64 parameters.
+
+    Raises:
+        SettingError: If an argument cannot be.
+    """
+    _whole("n_parameters", n_parameters, 1, "Give the number of trainable entries.")
+    _whole("n_blocks", n_blocks, 1, "One block is the whole vector.")
+    _whole("window", window, 2, "A single update has no gap: use window=10 as in the paper.")
+    _whole("every", every, 1, "every=1 takes a snapshot after each optimizer step.")
+    backend = "compiled" if torch.device(device).type == "cpu" and load_kernel() is not None else "torch"
+    return make_plan(
+        n_parameters,
+        n_blocks,
+        _lags(window, lags),
+        every=every,
+        decay=decay_products,
+        itemsize=itemsize,
+        device=device,
+        backend=backend,
+    )
+
+
+def _whole(name: str, value: Any, least: int, cure: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingError(f"{name} must be at least {least}; got {value!r}. {cure}")
+    return value
+
+
+def _lags(window: int, lags: int | None) -> int:
+    if lags is None:
+        return 2 * window - 1
+    _whole("lags", lags, 1, "lags=None keeps 2 * window - 1.")
+    if lags < window - 1:
+        raise SettingError(
+            f"lags must be at least window - 1 = {window - 1}; got {lags}. Use lags=None, or a smaller window."
+        )
+    return lags
+
+
+def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise SettingError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
+    return str(value)
+
+
+def _optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:
+    listed: Sequence[Any] = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+    if not listed:
+        raise SettingError("optimizer must be a torch optimizer or a list of them; got an empty list.")
+    return [unwrap(o) for o in listed]
+
+
+def _check_step_known(records: Sequence[Mapping[str, Any]], optimizers: Sequence[Any], step: int | None) -> None:
+    has_rows = any(r["kind"] == "row" for r in records)
+    if step is None and has_rows and all(optimizer_steps(o) is None for o in optimizers):
+        raise SettingError(
+            "to resume, the step must be known; the optimizer's state holds none (not loaded yet, or it keeps no "
+            "count, as SGD does). Load the optimizer's state before attaching, or pass step=."
+        )

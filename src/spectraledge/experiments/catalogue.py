@@ -1,0 +1,79 @@
+"""The experiments by name: what each is, its settings, and how its model and task are built.
+
+Loads no torch until an experiment is built, so that listing names is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingError
+from .sentences import nearest
+from .settings import ModularSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from .tasks.base import Experiment
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One catalogued experiment.
+
+    Attributes:
+        name: "family/variant".
+        description: One sentence.
+        settings: Class of its settings.
+        build: Model and task from settings; draws the initialisation from torch's default generator.
+        fixed: Settings that the name implies.
+    """
+
+    name: str
+    description: str
+    settings: type[TrainingSettings]
+    build: Callable[[Any], Experiment]
+    fixed: dict[str, object] = field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """All names, in the order of the catalogue."""
+    return list(_CATALOGUE)
+
+
+def entry(name: str) -> Entry:
+    """The experiment called ``name``.
+
+    Raises:
+        SettingError: If there is none; the nearest name is suggested.
+
+    Example:
+        >>> entry("modular/add").fixed
+        {'operation': 'add'}
+    """
+    if name not in _CATALOGUE:
+        raise SettingError(f"an experiment must be in the catalogue; got {name}. {nearest(name, _CATALOGUE)}")
+    return _CATALOGUE[name]
+
+
+def _build_modular(settings: ModularSettings) -> Experiment:
+    from .tasks.modular import modular_experiment
+
+    return modular_experiment(settings)
+
+
+_MODULAR = {
+    "add": "a + b mod p; groks near step 3,000 at weight decay 1",
+    "sub": "a - b mod p; groks near step 3,500 at weight decay 1",
+    "mul": "a * b mod p over 1..p-1; groks near step 3,000 at weight decay 1",
+    "x2_y2": "a^2 + b^2 mod p; groks near step 2,600 at weight decay 1",
+    "x2_xy_y2": "a^2 + ab + b^2 mod p; memorises, and has not been seen to grok at weight decay 1",
+    "x3_xy": "a^3 + ab mod p; memorises, and has not been seen to grok at weight decay 1",
+}
+
+_CATALOGUE: dict[str, Entry] = {
+    f"modular/{operation}": Entry(
+        f"modular/{operation}", words, ModularSettings, _build_modular, {"operation": operation}
+    )
+    for operation, words in _MODULAR.items()
+}

@@ -1,0 +1,1 @@
+"""What learns it: the networks of the catalogued experiments."""

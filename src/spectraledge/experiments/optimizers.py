@@ -1,0 +1,101 @@
+"""The optimizers of the catalogued experiments, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+from torch.optim import SGD, AdamW, Muon, Optimizer
+
+from .settings import TrainingSettings
+
+COSINE_FLOOR = 0.1
+
+
+def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequence[str] = ()) -> list[Optimizer]:
+    """Optimizers that together hold every trainable parameter once.
+
+    "adamw" and "sgd" decay all parameters, LayerNorm, biases and embeddings included, as the published runs
+    do. "muon" takes the hidden matrices and leaves embeddings, head, norms and biases to an AdamW at
+    ``adamw_lr``. SGD's decay is coupled: it is added to the gradient.
+
+    Args:
+        model: The network.
+        settings: Optimizer, learning rates, betas, momentum and decay.
+        outer: Beginnings of the names of parameters that face the data (embeddings, positions, head).
+
+    Returns:
+        One optimizer, or Muon and AdamW in this order.
+
+    Source: Muon's split is the usual public one; a fused query-key-value projection is orthogonalised as
+        one matrix.
+    """
+    if settings.optimizer == "adamw":
+        return [AdamW(model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)]
+    if settings.optimizer == "sgd":
+        return [
+            SGD(
+                model.parameters(),
+                lr=settings.lr,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )
+        ]
+    hidden = set(hidden_matrices(model, outer))
+    named = list(model.named_parameters())
+    return [
+        Muon(
+            [parameter for name, parameter in named if name in hidden],
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        ),
+        AdamW(
+            [parameter for name, parameter in named if name not in hidden],
+            lr=settings.adamw_lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        ),
+    ]
+
+
+def hidden_matrices(model: nn.Module, outer: Sequence[str] = ()) -> list[str]:
+    """Names of the 2-D parameters that map one layer to another.
+
+    Args:
+        model: The network.
+        outer: Beginnings of the names of parameters that face the data.
+    """
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and not name.startswith(tuple(outer))
+    ]
+
+
+def lr_factor(step: int, settings: TrainingSettings) -> float:
+    """Share of the learning rate that optimizer step ``step`` (the first is 1) uses.
+
+    Linear warm-up, then constant, or half a cosine down to a tenth at the last step.
+
+    Example:
+        >>> from spectraledge.experiments.settings import TrainingSettings
+        >>> cosine = TrainingSettings(schedule="cosine", steps=101, warmup=1)
+        >>> [round(lr_factor(step, cosine), 3) for step in (1, 51, 101)]
+        [1.0, 0.55, 0.1]
+    """
+    if step <= settings.warmup:
+        return step / settings.warmup
+    if settings.schedule == "constant":
+        return 1.0
+    span = max(1, settings.steps - settings.warmup)
+    fraction = min(1.0, (step - settings.warmup) / span)
+    return COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def set_lr(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Scale every group's learning rate to ``factor`` times the one it was built with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

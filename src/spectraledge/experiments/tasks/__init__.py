@@ -1,0 +1,1 @@
+"""What is learned: data, loss and evaluation of each catalogued experiment."""

@@ -1,0 +1,1 @@
+"""Torch side of the monitor: blocks, ring, monitor."""

@@ -1,0 +1,123 @@
+"""When a training step has really been made: counting over one or several optimizers.
+
+Owns the hooks on the optimizers; knows nothing about rings or recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..errors import SettingError
+
+
+def unwrap(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside a wrapper such as Accelerate's.
+
+    Raises:
+        SettingError: If there is none.
+    """
+    seen: set[int] = set()
+    while not isinstance(optimizer, torch.optim.Optimizer) or type(optimizer).__name__ == "AcceleratedOptimizer":
+        inner = getattr(optimizer, "optimizer", None)
+        if inner is None or id(inner) in seen:
+            raise SettingError(
+                f"optimizer must be a torch.optim.Optimizer, or a list of them; got {type(optimizer).__name__}."
+            )
+        seen.add(id(inner))
+        optimizer = inner
+    return optimizer
+
+
+def optimizer_steps(optimizer: torch.optim.Optimizer) -> int | None:
+    """Steps made according to the optimizer's own state; None where it keeps no count."""
+    counts = [state["step"] for state in optimizer.state.values() if isinstance(state, dict) and "step" in state]
+    return max((int(count) for count in counts), default=None)
+
+
+class StepCounter:
+    """Calls back before each optimizer step and once after each completed training step.
+
+    A training step is complete once every optimizer has stepped, or before one of them steps twice. Steps that
+    a gradient scaler skips are not counted: unfused optimizers are then not called at all, fused ones carry
+    ``found_inf``, and before a snapshot the count is compared with the optimizer's own.
+
+    Args:
+        optimizers: Unwrapped optimizers.
+        start: Count to start from; None reads the optimizers' own.
+        before: Called with an optimizer before it steps.
+        stepped: Called with an optimizer after it has stepped.
+        completed: Called with the new count after a completed training step.
+        reloaded: Called after an optimizer has loaded a state.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        *,
+        start: int | None,
+        before: Callable[[torch.optim.Optimizer], None],
+        stepped: Callable[[torch.optim.Optimizer], None],
+        completed: Callable[[int], None],
+        reloaded: Callable[[], None],
+    ) -> None:
+        self.optimizers = list(optimizers)
+        self._before, self._stepped, self._completed = before, stepped, completed
+        self._pending: set[int] = set()
+        self._interleaved = False  # some round ended because one optimizer stepped twice
+        self.count = self.own_count() or 0 if start is None else start
+        self._own_offset = self.count - (self.own_count() or 0)
+        self._handles: list[Any] = []
+        for optimizer in self.optimizers:
+            self._handles += [
+                optimizer.register_step_pre_hook(self._pre),
+                optimizer.register_step_post_hook(self._post),
+                optimizer.register_load_state_dict_post_hook(lambda _: reloaded()),
+            ]
+
+    def own_count(self) -> int | None:
+        """Largest count in the optimizers' own states."""
+        counts = [c for c in map(optimizer_steps, self.optimizers) if c is not None]
+        return max(counts, default=None)
+
+    def reconcile(self) -> int:
+        """The count, corrected downwards where the optimizer's own state says that steps were skipped."""
+        if len(self.optimizers) == 1:
+            own = self.own_count()
+            if own is not None:
+                self.count = min(self.count, own + self._own_offset)
+        return self.count
+
+    def restart(self, count: int) -> None:
+        """Go on from ``count``, which the optimizers' own state is now taken to mean."""
+        self.count = count
+        self._own_offset = count - (self.own_count() or 0)
+        self._pending.clear()
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _pre(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if id(optimizer) in self._pending:
+            self._interleaved = True
+            self._complete()
+        self._before(optimizer)
+
+    def _post(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        found_inf = getattr(optimizer, "found_inf", None)
+        if isinstance(found_inf, torch.Tensor) and bool(found_inf.sum() > 0):
+            return
+        self._stepped(optimizer)
+        self._pending.add(id(optimizer))
+        if len(self._pending) == len(self.optimizers):
+            self._complete()
+
+    def _complete(self) -> None:
+        self._pending.clear()
+        self.count += 1
+        self._completed(self.count)

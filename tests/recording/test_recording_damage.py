@@ -1,0 +1,193 @@
+"""A damaged file gives fewer numbers, never wrong ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recording_reference import small_run
+
+from spectraledge.errors import DataError
+from spectraledge.recording import RecordingWriter, load
+
+RUN = small_run(n_updates=8, lags=1)  # small records: every byte of them is tried
+
+
+def damaged_file(tmp_path) -> bytes:
+    """A recording with a rewind and metrics in it, and its bytes."""
+    with RecordingWriter(tmp_path, header_meta={"seed": 1}) as writer:
+        writer.write("segment", **RUN.segment())
+        for t in range(4):
+            writer.write("row", **RUN.row(t))
+            writer.write("metrics", step=10 * (t + 1), values={"loss": float(t)})
+        writer.write("rewind", step=20, ring=True)
+        for t in range(2, 8):
+            writer.write("row", **RUN.row(t))
+            writer.write("metrics", step=10 * (t + 1), values={"loss": float(t)})
+    return (tmp_path / "recording.jsonl").read_bytes()
+
+
+def assert_never_wrong(recording):
+    truth = RUN.recording()
+    assert recording.n_updates <= truth.n_updates
+    rows = slice(0, recording.n_updates)
+    if recording.blocks:  # else the segment's record is gone, and every row with it
+        for mine, true in (
+            (recording.products, truth.products[rows]),
+            (recording.theta_dot, truth.theta_dot[rows]),
+            (recording.theta_norm2, truth.theta_norm2[rows]),
+        ):
+            known = ~np.isnan(mine)
+            np.testing.assert_array_equal(mine[known], true[known])
+    for step, value in zip(*recording.metrics.get("loss", ((), ())), strict=True):
+        assert step == 10 * (value + 1)
+    for t, flags in enumerate(recording.flags):
+        if "lost" not in flags:
+            assert recording.steps[t] == truth.steps[t]
+
+
+def test_cut_at_every_byte_loses_the_record_cut_and_no_other(tmp_path):
+    content = damaged_file(tmp_path)
+    file = tmp_path / "recording.jsonl"
+    ends = [i + 1 for i, byte in enumerate(content) if byte == ord("\n")]
+    for cut in range(len(content)):
+        file.write_bytes(content[:cut])
+        if cut < ends[0]:
+            with pytest.raises(DataError):
+                load(tmp_path)
+            continue
+        recording = load(tmp_path)
+        whole = sum(end <= cut for end in ends)
+        assert recording.report.n_records == whole
+        assert recording.report.n_corrupt == recording.report.n_lost_rows == 0
+        assert recording.report.torn_tail == (cut not in ends)
+        # line 1 header, 2 segment, then row and metrics in turn, line 11 the rewind to 2 updates
+        after = whole - 2
+        assert recording.n_updates == ((after + 1) // 2 if after <= 8 else 2 + (after - 8) // 2)
+        assert_never_wrong(recording)
+
+
+def test_random_flips_never_crash_and_never_lie(tmp_path):
+    content = damaged_file(tmp_path)
+    file = tmp_path / "recording.jsonl"
+    rng = np.random.default_rng(5)
+    lost = 0
+    for _ in range(600):
+        damaged = bytearray(content)
+        for _ in range(rng.integers(1, 6)):
+            damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(bytes(damaged))
+        recording = load(tmp_path)
+        assert recording.report.n_corrupt + recording.report.torn_tail >= 1
+        lost += recording.report.n_lost_rows
+        assert_never_wrong(recording)
+    assert lost > 300  # the test did damage rows
+
+
+def test_random_lines_lost_never_lie(tmp_path):
+    lines = damaged_file(tmp_path).splitlines(keepends=True)
+    file = tmp_path / "recording.jsonl"
+    rng = np.random.default_rng(6)
+    for _ in range(600):
+        kept = rng.random(len(lines)) < rng.choice([0.5, 0.8, 0.95])
+        if not kept.any():
+            continue
+        file.write_bytes(b"".join(line for line, keep in zip(lines, kept, strict=True) if keep))
+        assert_never_wrong(load(tmp_path))
+
+
+def test_a_lost_row_leaves_a_hole_of_its_size(tmp_path):
+    lines = damaged_file(tmp_path).splitlines(keepends=True)
+    rewind = next(i for i, line in enumerate(lines) if b'"rewind"' in line)
+    del lines[rewind + 3]  # row 3, behind row 2 and its metrics
+    (tmp_path / "recording.jsonl").write_bytes(b"".join(lines))
+    recording, truth = load(tmp_path), RUN.recording()
+    assert recording.n_updates == 8
+    assert recording.flags[3] == ["lost"]
+    assert recording.report.n_lost_rows == 1
+    np.testing.assert_array_equal(recording.steps, truth.steps)
+    np.testing.assert_array_equal(recording.n_steps, truth.n_steps)
+    assert np.isnan(recording.products[3]).all()
+    others = [t for t in range(8) if t != 3]
+    np.testing.assert_array_equal(recording.products[others], truth.products[others])
+    # windows of 2 that hold row 3 end at rows 3 and 4; window n ends at row n + 1
+    sigma = recording.spectra(window=2).singular_values
+    np.testing.assert_array_equal(np.isnan(sigma).all(axis=1), [t in (3, 4) for t in range(1, 8)])
+
+
+def test_rows_lost_at_the_start_keep_indices_true(tmp_path):
+    with RecordingWriter(tmp_path) as writer:
+        writer.write("segment", **RUN.segment())
+        writer.write("row", **RUN.row(3))
+    recording = load(tmp_path)
+    np.testing.assert_array_equal(recording.steps, RUN.recording().steps[:4])
+    assert [flags == ["lost"] for flags in recording.flags] == [True, True, True, False]
+
+
+def test_absurd_counts_do_not_fill_the_memory(tmp_path):
+    with RecordingWriter(tmp_path) as writer:
+        writer.write("segment", **RUN.segment())
+        writer.write("row", **(RUN.row(0) | {"t": 10**15}))
+    with pytest.raises(DataError, match="nearly all there"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"products": np.zeros((3, 9))},
+        {"products": np.zeros((2, 2))},
+        {"products": None},
+        {"theta_dot": np.zeros(2)},
+        {"decay_products": np.zeros(3)},
+        {"segment": 7},
+        {"segment": [0]},
+        {"t": -1},
+        {"step": -1},
+        {"t": "4"},
+        {"step": None},
+        {"n_steps": 1.5},
+    ],
+)
+def test_intact_records_that_make_no_sense_are_left_out(tmp_path, changes):
+    with RecordingWriter(tmp_path) as writer:
+        writer.write("segment", **RUN.segment())
+        for t in range(8):
+            writer.write("row", **(RUN.row(t) | (changes if t == 4 else {})))
+    recording = load(tmp_path)
+    assert recording.report.n_rejected == 1
+    assert recording.flags[4] == ["lost"]
+    assert_never_wrong(recording)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"blocks": "abc"}, {"blocks": []}, {"blocks": ["a", 3]}, {"lags": -1}, {"lags": "3"}, {"step": None}],
+)
+def test_a_segment_that_makes_no_sense_takes_its_rows_with_it(tmp_path, changes, monkeypatch):
+    monkeypatch.setattr("spectraledge.recording.log._check_segment", lambda record: None)
+    with RecordingWriter(tmp_path) as writer:
+        writer.write("segment", **(RUN.segment() | changes))
+        writer.write("row", **RUN.row(0))
+    recording = load(tmp_path)
+    assert recording.n_updates == 0
+    assert recording.report.n_rejected == 2
+
+
+def test_odd_values_in_records_do_not_crash_the_reader(tmp_path):
+    with RecordingWriter(tmp_path, header_meta={"shape": [1]}) as writer:
+        writer.write("segment", **(RUN.segment() | {"block_info": [3, {"name": 4}], "momentum": "high"}))
+        row = RUN.row(0)
+        writer.write("row", **(row | {"flags": ["a"], "seconds": "long"}))
+        writer.write("row", **(RUN.row(1) | {"flags": "seamless", "lr_sum": np.zeros((2, 2))}))
+        writer.write("metrics", step=3, values={"x": [1], "y": "nan", "z": 3})
+        writer.write("metrics", step=3, values=[1])
+        writer.write("metrics", step=3.5, values={})
+        writer.write("event", step=3, block=None, event_kind=4, value="x")
+        writer.write("rewind", step="far")
+    recording = load(tmp_path)
+    assert recording.n_updates == 2
+    assert recording.metrics["z"][1] == [3.0]
+    assert np.isnan(recording.metrics["x"][1][0])
+    assert np.isnan(recording.seconds[0])
+    assert recording.summary()["n_updates"] == 2
+    recording.spectra(window=2)
