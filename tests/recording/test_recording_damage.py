@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recording_reference import small_run
+from recording_reference import ExplicitRun, small_run
 
 from spectraledge.errors import DataError
 from spectraledge.recording import RecordingWriter, load
 
-RUN = small_run(n_updates=8, lags=1)  # small records: every byte of them is tried
+RUN = small_run(n_updates=8, lags=3)
 
 
 def damaged_file(tmp_path) -> bytes:
@@ -46,9 +46,23 @@ def assert_never_wrong(recording):
 
 
 def test_cut_at_every_byte_loses_the_record_cut_and_no_other(tmp_path):
-    content = damaged_file(tmp_path)
+    # Every byte costs a load, so the records are as small as they come.
+    needed = ("t", "segment", "step", "n_steps", "products", "theta_dot", "theta_norm2")
+    run = ExplicitRun(np.arange(1.0, 5.0)[:, None], {"all": 1}, lags=1)
+    rows = [{name: run.row(t)[name] for name in needed} | {"time": 0} for t in range(4)]
+    with RecordingWriter(tmp_path) as writer:
+        writer.write("segment", segment=0, step=0, blocks=["all"], lags=1)
+        for t in (0, 1, 2):
+            writer.write("row", **rows[t])
+        writer.write("rewind", step=10, ring=True)
+        for t in (1, 2, 3):
+            writer.write("row", **rows[t])
+    updates_after = [0, 0, 1, 2, 3, 1, 2, 3, 4]  # after the header, the segment, three rows, the rewind, ...
+    truth = run.recording()
     file = tmp_path / "recording.jsonl"
+    content = file.read_bytes()
     ends = [i + 1 for i, byte in enumerate(content) if byte == ord("\n")]
+    assert len(ends) == len(updates_after)
     for cut in range(len(content)):
         file.write_bytes(content[:cut])
         if cut < ends[0]:
@@ -60,10 +74,10 @@ def test_cut_at_every_byte_loses_the_record_cut_and_no_other(tmp_path):
         assert recording.report.n_records == whole
         assert recording.report.n_corrupt == recording.report.n_lost_rows == 0
         assert recording.report.torn_tail == (cut not in ends)
-        # line 1 header, 2 segment, then row and metrics in turn, line 11 the rewind to 2 updates
-        after = whole - 2
-        assert recording.n_updates == ((after + 1) // 2 if after <= 8 else 2 + (after - 8) // 2)
-        assert_never_wrong(recording)
+        assert recording.n_updates == updates_after[whole - 1]
+        if recording.n_updates:
+            np.testing.assert_array_equal(recording.products, truth.products[: recording.n_updates])
+            np.testing.assert_array_equal(recording.theta_dot, truth.theta_dot[: recording.n_updates])
 
 
 def test_random_flips_never_crash_and_never_lie(tmp_path):
@@ -109,9 +123,9 @@ def test_a_lost_row_leaves_a_hole_of_its_size(tmp_path):
     assert np.isnan(recording.products[3]).all()
     others = [t for t in range(8) if t != 3]
     np.testing.assert_array_equal(recording.products[others], truth.products[others])
-    # windows of 2 that hold row 3 end at rows 3 and 4; window n ends at row n + 1
-    sigma = recording.spectra(window=2).singular_values
-    np.testing.assert_array_equal(np.isnan(sigma).all(axis=1), [t in (3, 4) for t in range(1, 8)])
+    # windows of 3 that hold row 3 end at rows 3 to 5; window n ends at row n + 2
+    sigma = recording.spectra(window=3).singular_values
+    np.testing.assert_array_equal(np.isnan(sigma).all(axis=1), [t in (3, 4, 5) for t in range(2, 8)])
 
 
 def test_rows_lost_at_the_start_keep_indices_true(tmp_path):
@@ -135,7 +149,7 @@ def test_absurd_counts_do_not_fill_the_memory(tmp_path):
     "changes",
     [
         {"products": np.zeros((3, 9))},
-        {"products": np.zeros((2, 2))},
+        {"products": np.zeros((2, 4))},
         {"products": None},
         {"theta_dot": np.zeros(2)},
         {"decay_products": np.zeros(3)},
@@ -161,7 +175,15 @@ def test_intact_records_that_make_no_sense_are_left_out(tmp_path, changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"blocks": "abc"}, {"blocks": []}, {"blocks": ["a", 3]}, {"lags": -1}, {"lags": "3"}, {"step": None}],
+    [
+        {"blocks": "abc"},
+        {"blocks": []},
+        {"blocks": ["a", 3]},
+        {"lags": -1},
+        {"lags": "3"},
+        {"step": None},
+        {"momentum": "b"},
+    ],
 )
 def test_a_segment_that_makes_no_sense_takes_its_rows_with_it(tmp_path, changes, monkeypatch):
     monkeypatch.setattr("spectraledge.recording.log._check_segment", lambda record: None)
@@ -175,7 +197,7 @@ def test_a_segment_that_makes_no_sense_takes_its_rows_with_it(tmp_path, changes,
 
 def test_odd_values_in_records_do_not_crash_the_reader(tmp_path):
     with RecordingWriter(tmp_path, header_meta={"shape": [1]}) as writer:
-        writer.write("segment", **(RUN.segment() | {"block_info": [3, {"name": 4}], "momentum": "high"}))
+        writer.write("segment", **(RUN.segment() | {"block_info": [3, {"name": 4}], "groups": 3}))
         row = RUN.row(0)
         writer.write("row", **(row | {"flags": ["a"], "seconds": "long"}))
         writer.write("row", **(RUN.row(1) | {"flags": "seamless", "lr_sum": np.zeros((2, 2))}))

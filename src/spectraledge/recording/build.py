@@ -116,6 +116,11 @@ def _drop_logged(state: _State, step: int) -> None:
     state.events = [event for event in state.events if event.step <= step]
 
 
+def _sound_momentum(value: Any) -> bool:
+    """Whether a segment's ``momentum`` is a coefficient, or null for none."""
+    return value is None or (isinstance(value, int | float) and 0 <= value < 1)
+
+
 def _sound_segment(record: Record) -> bool:
     blocks = record.get("blocks")
     return (
@@ -126,6 +131,7 @@ def _sound_segment(record: Record) -> bool:
         and ("all" not in blocks or len(blocks) == 1)
         and all(type(record.get(name)) is int for name in ("segment", "step", "lags"))
         and record["lags"] >= 0
+        and _sound_momentum(record.get("momentum"))
     )
 
 

@@ -28,8 +28,7 @@ def check_window(window: int, stride: int, n_updates: int, lags: int, *, lag: in
     """
     if window < 2:
         raise SettingError(
-            f"window must be at least 2; got {window}. "
-            "A single update has no gap: use window=10 as in the paper."
+            f"window must be at least 2; got {window}. A single update has no gap: use window=10 as in the paper."
         )
     if stride < 1:
         raise SettingError(f"stride must be at least 1; got {stride}. stride=1 takes every recorded update.")
@@ -77,8 +76,7 @@ def coarsen(products: np.ndarray, n_steps: np.ndarray | None, stride: int) -> np
     width = products.shape[-1]
     if not 1 <= stride <= width:
         raise SettingError(
-            f"stride must be from 1 to lags + 1 = {width}; got {stride}. "
-            f"Record with lags={max(stride - 1, 0)}."
+            f"stride must be from 1 to lags + 1 = {width}; got {stride}. Record with lags={max(stride - 1, 0)}."
         )
     if stride == 1:
         return products

@@ -296,6 +296,11 @@ def _check_segment(record: Record) -> None:
         )
     if "lags" not in record or "segment" not in record:
         raise SettingError("A segment must state its number and its lags; got one without. Give both.")
+    momentum = record.get("momentum")
+    if momentum is not None and not 0 <= momentum < 1:
+        raise SettingError(
+            f"The momentum of a segment must lie in [0, 1); got {momentum}. Use None for an optimizer without."
+        )
 
 
 def _closed() -> SettingError:

@@ -82,9 +82,7 @@ def read_log(path: str | os.PathLike[str]) -> Log:
         stream = _open_regular(file)
     except OSError as error:
         if file.exists():
-            raise DataError(
-                f"{file} must be readable; got {error.strerror}. Check its permissions."
-            ) from error
+            raise DataError(f"{file} must be readable; got {error.strerror}. Check its permissions.") from error
         where = f"the folder {path}" if Path(path).is_dir() else str(path)
         raise DataError(
             f"A recording must be there to be read; {where} holds none ({FILE_NAME} not found). "
@@ -163,8 +161,7 @@ def _check_header(record: Record, file: Path) -> None:
     version = record.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise DataError(
-            f"{file} must have a format version up to {VERSION}; got {version!r}. "
-            "Read it with a newer spectraledge."
+            f"{file} must have a format version up to {VERSION}; got {version!r}. Read it with a newer spectraledge."
         )
 
 
@@ -174,6 +171,4 @@ def _no_record(file: Path, start: bytes, torn: bool, n_corrupt: int) -> DataErro
     if PREFIX.startswith(start) or start.startswith(PREFIX):
         state = "its only record is cut short" if torn and not n_corrupt else "none of its records is intact"
         return DataError(f"{file} must hold a recording; {state}. Record the run again.")
-    return DataError(
-        f"{file} must be a {FORMAT} file; it is of another format. Give the recording file of a run."
-    )
+    return DataError(f"{file} must be a {FORMAT} file; it is of another format. Give the recording file of a run.")

@@ -253,9 +253,7 @@ class Recording:
         spectra = self.spectra(window, stride, block)
         s, u, floor = spectra.singular_values, spectra.time_profiles, spectra.floor
         n = len(steps)
-        return steps, mode_overlaps(
-            cross, u[lag:], s[lag:], u[:n], s[:n], floor=floor[lag:], other_floor=floor[:n]
-        )
+        return steps, mode_overlaps(cross, u[lag:], s[lag:], u[:n], s[:n], floor=floor[lag:], other_floor=floor[:n])
 
     def theta_band(self, block: BlockChoice = "all") -> np.ndarray:
         """(T, L+1) <theta_t, delta_{t-l}> [parameter^2], derived from lag 0 and the products."""
@@ -348,10 +346,9 @@ class Recording:
         return self.steps[stride - 1 :: stride]
 
     def _momentum(self) -> np.ndarray:
-        """(T) momentum coefficient at each update, NaN for none."""
-        betas = [segment.get("momentum") for segment in self.meta.get("segments", [])]
-        values = np.array([np.nan if b is None else float(b) for b in betas] or [np.nan])
-        return values[np.minimum(self.segment, len(values) - 1)]
+        """(T) momentum coefficient at each update, 0 for none."""
+        betas = [segment.get("momentum") or 0.0 for segment in self.meta.get("segments", [])]
+        return np.array(betas or [0.0])[self.segment]
 
     def _lr_band(self, chosen: list[int], stride: int) -> np.ndarray:
         """Each block's rows divided by its own sum of learning rates, then added up over blocks."""

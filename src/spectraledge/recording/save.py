@@ -26,8 +26,7 @@ def save_recording(recording: Recording, path: str | os.PathLike[str], *, overwr
         if file.exists():
             if not overwrite:
                 raise OutputError(
-                    f"{file} must not be there yet; it is. "
-                    "Use overwrite=True to replace it, or another folder."
+                    f"{file} must not be there yet; it is. Use overwrite=True to replace it, or another folder."
                 )
             stack.enter_context(locked_file(file))  # no running writer is cut off from its file
         try:
@@ -38,9 +37,7 @@ def save_recording(recording: Recording, path: str | os.PathLike[str], *, overwr
             beside.unlink(missing_ok=True)
             if isinstance(error, OutputError):
                 raise
-            raise OutputError(
-                f"{file} must be writable; got {error.strerror}. Choose another folder."
-            ) from error
+            raise OutputError(f"{file} must be writable; got {error.strerror}. Choose another folder.") from error
     return file
 
 

@@ -111,9 +111,7 @@ class Spectra:
         result = np.full(len(self.steps), np.nan)
         for windows, rho in self._by_correlation():
             reach = int(np.flatnonzero(np.abs(rho) > _NEGLIGIBLE)[-1])
-            result[windows] = effective_dimension(
-                grams[windows], beyond=max(1, reach), row_correlation=rho[:size]
-            )
+            result[windows] = effective_dimension(grams[windows], beyond=max(1, reach), row_correlation=rho[:size])
         return result
 
     def _by_correlation(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -176,7 +174,7 @@ def momentum_correlation(beta: np.ndarray, n_steps: np.ndarray, window: int) -> 
     """Row correlation by momentum in each window.
 
     Args:
-        beta: (T) momentum coefficient at each row; NaN or 0 for none.
+        beta: (T) momentum coefficient at each row; 0 for none.
         n_steps: (T) optimizer steps of each row.
         window: W.
 
@@ -185,7 +183,7 @@ def momentum_correlation(beta: np.ndarray, n_steps: np.ndarray, window: int) -> 
         correlation is the largest: the null is then the wider one.
     """
     shortest = np.lib.stride_tricks.sliding_window_view(np.asarray(n_steps), window).min(axis=-1)
-    beta = np.nan_to_num(np.asarray(beta, dtype=np.float64)[window - 1 :])
+    beta = np.asarray(beta, dtype=np.float64)[window - 1 :]
     rho = np.zeros((len(beta), 2 * window))
     rho[:, 0] = 1.0
     kinds, which = np.unique(np.stack([beta, _round_down(shortest)], axis=1), axis=0, return_inverse=True)

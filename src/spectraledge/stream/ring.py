@@ -122,7 +122,10 @@ class UpdateRing:
             shard.snapshot = torch.empty(shard.size, dtype=shard.dtype, device=shard.device)
             if decay:
                 shard.decay = torch.zeros(shard.size, dtype=shard.dtype, device=shard.device)
-        self._tables = {id(s): _ChunkTable(s, self._kernel.chunk) for s in self._shards if self._uses_kernel(s)}
+        self._tables: dict[int, _ChunkTable] = {}
+        for shard in self._shards:
+            if self._kernel is not None and shard.device.type == "cpu":
+                self._tables[id(shard)] = _ChunkTable(shard, self._kernel.chunk)
         self.n_appended = 0  # updates since the last reset
         self.reset(tensors)
 
