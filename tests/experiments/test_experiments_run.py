@@ -192,7 +192,7 @@ def test_checkpoints_that_cannot_be_written_are_said_so(tmp_path: Path) -> None:
         if step == 10:
             (tmp_path / "run" / "checkpoints").write_text("a file where the folder should be")
 
-    with pytest.raises(OutputError, match="must be writable for checkpoints; got .*Free space there"):
+    with pytest.raises(OutputError, match=r"must be writable for checkpoints; got .*Free space there"):
         run("modular/add", out=tmp_path / "run", progress=block, **CALL)
 
 

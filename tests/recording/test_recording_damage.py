@@ -8,6 +8,7 @@ from recording_reference import ExplicitRun, small_run
 
 from spectraledge.errors import DataError
 from spectraledge.recording import RecordingWriter, load
+from spectraledge.recording.line import encode_line
 
 RUN = small_run(n_updates=8, lags=3)
 
@@ -159,14 +160,16 @@ def test_absurd_counts_do_not_fill_the_memory(tmp_path):
         {"step": -1},
         {"t": "4"},
         {"step": None},
+        {"step": 2**63},
         {"n_steps": 1.5},
     ],
 )
 def test_intact_records_that_make_no_sense_are_left_out(tmp_path, changes):
-    with RecordingWriter(tmp_path) as writer:
-        writer.write("segment", **RUN.segment())
+    RecordingWriter(tmp_path).close()
+    with (tmp_path / "recording.jsonl").open("ab") as stream:
+        stream.write(encode_line({"kind": "segment", **RUN.segment()}))
         for t in range(8):
-            writer.write("row", **(RUN.row(t) | (changes if t == 4 else {})))
+            stream.write(encode_line({"kind": "row", **RUN.row(t), **(changes if t == 4 else {})}))
     recording = load(tmp_path)
     assert recording.report.n_rejected == 1
     assert recording.flags[4] == ["lost"]
@@ -182,34 +185,50 @@ def test_intact_records_that_make_no_sense_are_left_out(tmp_path, changes):
         {"lags": -1},
         {"lags": "3"},
         {"step": None},
+        {"step": 2**63},
         {"momentum": "b"},
     ],
 )
-def test_a_segment_that_makes_no_sense_takes_its_rows_with_it(tmp_path, changes, monkeypatch):
-    monkeypatch.setattr("spectraledge.recording.log._check_segment", lambda record: None)
-    with RecordingWriter(tmp_path) as writer:
-        writer.write("segment", **(RUN.segment() | changes))
-        writer.write("row", **RUN.row(0))
+def test_a_segment_that_makes_no_sense_takes_its_rows_with_it(tmp_path, changes):
+    RecordingWriter(tmp_path).close()
+    with (tmp_path / "recording.jsonl").open("ab") as stream:
+        stream.write(encode_line({"kind": "segment", **RUN.segment(), **changes}))
+        stream.write(encode_line({"kind": "row", **RUN.row(0)}))
     recording = load(tmp_path)
     assert recording.n_updates == 0
     assert recording.report.n_rejected == 2
 
 
 def test_odd_values_in_records_do_not_crash_the_reader(tmp_path):
+    odd_segment = RUN.segment() | {"block_info": [3, {"name": 4}], "groups": 3}
+    records = [
+        {"kind": "segment", **odd_segment},
+        {"kind": "row", **RUN.row(0), "flags": ["a"], "seconds": "long"},
+        {"kind": "row", **RUN.row(1), "flags": 5, "lr_sum": np.zeros((2, 2))},
+        {"kind": "metrics", "step": 3, "values": {"x": [1], "y": "nan", "z": 3}},
+        {"kind": "metrics", "step": 3, "values": [1]},
+        {"kind": "metrics", "step": 3.5, "values": {}},
+        {"kind": "metrics", "step": 10**30, "values": {"z": 10**400}},
+        {"kind": "metrics", "step": 2, "values": {"z": 10**400}},
+        {"kind": "segment", **RUN.segment(5), "lags": 10**12, "block_info": 3},
+        {"kind": "event", "step": 3, "block": None, "event_kind": 4, "value": "x"},
+        {"kind": "rewind", "step": "far"},
+        {"kind": "rewind"},
+        {"kind": "of the future", "step": []},
+        {"kind": "segment", "segment": [1]},
+    ]
     with RecordingWriter(tmp_path, header_meta={"shape": [1]}) as writer:
-        writer.write("segment", **(RUN.segment() | {"block_info": [3, {"name": 4}], "groups": 3}))
-        row = RUN.row(0)
-        writer.write("row", **(row | {"flags": ["a"], "seconds": "long"}))
-        writer.write("row", **(RUN.row(1) | {"flags": "seamless", "lr_sum": np.zeros((2, 2))}))
-        writer.write("metrics", step=3, values={"x": [1], "y": "nan", "z": 3})
-        writer.write("metrics", step=3, values=[1])
-        writer.write("metrics", step=3.5, values={})
-        writer.write("event", step=3, block=None, event_kind=4, value="x")
-        writer.write("rewind", step="far")
+        assert writer.path is not None
+    with (tmp_path / "recording.jsonl").open("ab") as stream:
+        stream.writelines(encode_line(record) for record in records)
     recording = load(tmp_path)
     assert recording.n_updates == 2
-    assert recording.metrics["z"][1] == [3.0]
+    np.testing.assert_array_equal(recording.metrics["z"][1], [np.nan, 3.0])
     assert np.isnan(recording.metrics["x"][1][0])
     assert np.isnan(recording.seconds[0])
     assert recording.summary()["n_updates"] == 2
     recording.spectra(window=2)
+    with RecordingWriter(tmp_path, mode="resume") as writer:  # nor the writer that goes on
+        writer.write("row", **RUN.row(2))
+        writer.write("close", step=30)
+    assert load(tmp_path).n_updates == 3

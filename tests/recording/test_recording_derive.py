@@ -138,7 +138,7 @@ def test_learning_rates_without_groups():
     rows = RUN.updates / equal[:, :1]
     np.testing.assert_allclose(recording.gram(3, normalisation="lr")[1][5], rows[5:8] @ rows[5:8].T, rtol=1e-12)
     differing = small_run(lr=equal * [1, 2]).recording()
-    with pytest.raises(SettingError, match="must know the learning rate of block 'a.w'; there are 2 groups"):
+    with pytest.raises(SettingError, match=r"must know the learning rate of block 'a\.w'; there are 2 groups"):
         differing.gram(3, normalisation="lr")
     none = small_run(lr=np.empty((24, 0))).recording()
     with pytest.raises(SettingError, match="needs recorded learning rates"):
@@ -171,13 +171,11 @@ def test_rows_of_unequal_length_do_not_coarsen():
     sigma = recording.spectra(2, stride=2).singular_values[:, 0]  # coarse row 4 = updates 8, 9
     np.testing.assert_array_equal(np.isnan(sigma), [row in (4, 5) for row in range(1, 12)])
     assert np.isfinite(recording.spectra(2).singular_values).all()
-    cross = recording.cross_gram(2, 2, stride=2)[1]  # coarse row 4 is in neither of the two windows
-    np.testing.assert_array_equal(
-        np.isnan(cross).any(axis=(1, 2)), [any(4 in (n, n + 1, n + 2, n + 3) for _ in "x") for n in range(9)]
-    )
+    cross = recording.cross_gram(2, 2, stride=2)[1]  # pair n: coarse rows n, n+1 against n+2, n+3
+    np.testing.assert_array_equal(np.isnan(cross).any(axis=(1, 2)), [n <= 4 <= n + 3 for n in range(9)])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(2, 4), st.integers(0, 3), st.integers(8, 20))
 def test_any_window_stride_and_lag(seed, stride, window, lag, n_updates):
     rng = np.random.default_rng(seed)

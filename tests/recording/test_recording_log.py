@@ -192,7 +192,7 @@ def test_a_full_disk_loses_the_record_and_no_other(tmp_path, monkeypatch, trunca
     monkeypatch.setattr(os, "write", nearly_full)
     if not truncate_works:
         monkeypatch.setattr(os, "ftruncate", no_truncate)
-    with pytest.raises(OutputError, match="disk of .* must have room"):
+    with pytest.raises(OutputError, match=r"disk of .* must have room"):
         writer.write("metrics", step=2, values={"loss": 2.0})
     monkeypatch.setattr(os, "write", real_write)
     monkeypatch.setattr(os, "ftruncate", real_truncate)
@@ -239,8 +239,12 @@ def test_misuse_is_told():
     for blocks in ([], ["a", "a"], ["all", "a"]):
         with pytest.raises(SettingError, match="distinct names"):
             writer.write("segment", segment=0, step=0, blocks=blocks, lags=1)
-    with pytest.raises(SettingError, match="number and its lags"):
+    with pytest.raises(SettingError, match="number and its lags; got None and None"):
         writer.write("segment", step=0, blocks=["a"])
+    for step in (None, 1.5, "3"):
+        with pytest.raises(SettingError, match="A rewind must state its optimizer step as an integer; got"):
+            writer.write("rewind", step=step, ring=True)
+    writer.write("rewind", step=np.int64(3), ring=True)
     writer.close()
     writer.close()
     with pytest.raises(SettingError, match="must be open"):
@@ -315,3 +319,21 @@ def test_without_any_header_the_rows_are_still_there(tmp_path):
     recording = load(tmp_path)
     assert recording.report.header_lost
     assert recording.n_updates == 6
+
+
+def test_a_segment_taken_back_is_not_stated_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("spectraledge.recording.log.RESTATE_ROWS", 3)
+    run = small_run(n_updates=12)
+    other = small_run(n_updates=12, lags=2)
+    with RecordingWriter(tmp_path, header_meta={"seed": 1}) as writer:
+        writer.write("segment", **run.segment())
+        for t in range(6):
+            writer.write("row", **run.row(t))
+        writer.write("segment", **other.segment(1, step=60))
+        writer.write("row", **other.row(6, ring_from=6, segment=1))
+    with RecordingWriter(tmp_path, mode="resume") as writer:
+        writer.write("rewind", step=50, ring=True)
+        for t in range(5, 12):
+            writer.write("row", **run.row(t))
+        writer.write("close", step=120)
+    assert load(tmp_path) == run.recording()

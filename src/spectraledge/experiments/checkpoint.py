@@ -78,13 +78,13 @@ def save_checkpoint(
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        # Only a checkpoint that was found invalid can be in the way: a valid one would have been resumed
-        # from.
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
         sync_folder(folder)
         for old in checkpoint_folders(folder)[:-keep]:
             shutil.rmtree(old)
+    except OutputError:
+        raise
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{folder} must be writable for checkpoints; got {error}. Free space there or choose another out=."
@@ -107,6 +107,13 @@ def newest_valid(folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove checkpoints later than ``step``: found damaged, they must not count among the newest."""
+    for path in checkpoint_folders(folder):
+        if int(path.name[5:]) > step:
+            shutil.rmtree(path)
 
 
 def read_state(path: Path) -> dict[str, Any]:

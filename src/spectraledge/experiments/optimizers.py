@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from torch import nn
-from torch.optim import SGD, AdamW, Muon, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
+from .muon import FullPrecisionMuon
 from .settings import TrainingSettings
 
 COSINE_FLOOR = 0.1
@@ -45,7 +46,7 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequen
     hidden = set(hidden_matrices(model, outer))
     named = list(model.named_parameters())
     return [
-        Muon(
+        FullPrecisionMuon(
             [parameter for name, parameter in named if name in hidden],
             lr=settings.lr,
             momentum=settings.momentum,

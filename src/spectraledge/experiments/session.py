@@ -14,7 +14,7 @@ import torch
 
 from .._attach import attach
 from . import catalogue
-from .checkpoint import MONITOR, load_training, newest_valid, read_state, save_checkpoint
+from .checkpoint import MONITOR, drop_after, load_training, newest_valid, read_state, save_checkpoint
 from .files import environment, write_json
 from .folder import CHECKPOINTS, CONFIG, ENVIRONMENT, FINISHED, clear
 from .loop import Position, Progress, train
@@ -100,6 +100,7 @@ class Session:
         with monitor:
             if checkpoint is not None:
                 monitor.load(checkpoint / MONITOR)
+                drop_after(checkpoint.parent, position.step)
             elif self.out is not None:
                 clear(self.out)
                 write_json(self.out / CONFIG, self.config)

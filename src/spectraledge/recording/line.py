@@ -74,7 +74,10 @@ def number(value: Any) -> float:
     (-inf, 2.0)
     """
     if isinstance(value, bool | int | float) or value in ("nan", "inf", "-inf"):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond all floats
+            return math.nan
     return math.nan
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import numpy as np
 
 from ..errors import DataError, OutputError, SettingError
 from .line import PREFIX, Record, decode_line, encode_line
+from .lock import lock, unlock
 from .reader import FORMAT, VERSION, Log, ReadReport, read_log, recording_file
+from .replay import replay
 
 __all__ = ["Log", "ReadReport", "RecordingWriter", "read_log", "recording_file"]
 
@@ -88,7 +90,8 @@ class RecordingWriter:
         self._closed = False
         self._rewinds = 0
         self._rows_since_restated = 0
-        self._segment: Record | None = None
+        self._segments: dict[int, Record] = {}  # those that no rewind has taken back
+        self._current: int | None = None  # the one that is being written
         self._header: Record = {}
         if self.path is not None:
             self._open(self.path, mode)
@@ -115,7 +118,7 @@ class RecordingWriter:
             raise SettingError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}. Name one of these.")
         if self._closed:
             raise _closed()
-        record: Record = {"kind": kind, **fields}
+        record: Record = {"kind": kind, **fields, "step": _whole_step(kind, fields.get("step"))}
         if kind != "segment":
             record.setdefault("time", time.time())
         if kind == "segment":
@@ -125,17 +128,13 @@ class RecordingWriter:
                 if record.get(name) is not None:
                     record[name] = np.asarray(record[name], dtype=np.float64)
             record["rewinds"] = self._rewinds
+            self._current = record.get("segment")
             if self._rows_since_restated >= RESTATE_ROWS:
                 self._restate()
         elif kind == "close":
             self._restate()
         self._append(record)
-        if kind == "segment":
-            self._segment, self._rows_since_restated = record, 0
-        elif kind == "row":
-            self._rows_since_restated += 1
-        elif kind == "rewind":
-            self._rewinds += 1
+        self._note(record)
 
     def log(self) -> Log:
         """What has been recorded so far, as ``read_log`` gives it."""
@@ -162,7 +161,7 @@ class RecordingWriter:
         try:
             if os.getpid() == self._pid:
                 os.fsync(descriptor)
-                _unlock(descriptor)  # at once, though a forked child may still hold a copy of the descriptor
+                unlock(descriptor)  # at once, though a forked child may still hold a copy of the descriptor
         except OSError as error:
             raise self._failure(error) from error
         finally:
@@ -183,7 +182,7 @@ class RecordingWriter:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            self.locked = _lock(self._descriptor, path)
+            self.locked = lock(self._descriptor, path)
             self._size = os.fstat(self._descriptor).st_size
             if self._size and mode == "new":
                 raise OutputError(
@@ -212,24 +211,35 @@ class RecordingWriter:
         self._truncate(self.resumed.report.valid_bytes)
 
     def _take_up(self, records: list[Record]) -> None:
-        for record in records:
-            if record["kind"] == "segment":
-                self._segment = record
-            elif record["kind"] == "rewind":
-                self._rewinds += 1
-            elif record["kind"] == "row" and isinstance(record.get("rewinds"), int):
-                self._rewinds = max(self._rewinds, record["rewinds"])  # a rewind record may have been lost
+        """Go on from what a reader makes of the records that are there."""
+        state = replay(records)
+        self._rewinds, self._segments = state.rewinds, state.by_number
+        self._current = state.rows[-1].record["segment"] if state.rows else max(state.by_number, default=None)
+
+    def _note(self, record: Record) -> None:
+        """Keep account of what the file says so far."""
+        kind = record["kind"]
+        if kind == "segment":
+            self._current, self._rows_since_restated = record["segment"], 0
+            self._segments[record["segment"]] = record
+        elif kind == "row":
+            self._current = record.get("segment")
+            self._rows_since_restated += 1
+        elif kind == "rewind":
+            self._rewinds += 1
+            self._segments = {n: s for n, s in self._segments.items() if s["step"] <= record["step"]}
 
     def _restate(self) -> None:
-        self._append(self._header)
-        if self._segment is not None:
-            self._append(self._segment)
         self._rows_since_restated = 0
+        if self.path is not None:  # memory does not decay
+            self._append(self._header)
+            if self._current in self._segments:
+                self._append(self._segments[self._current])
 
     def _append(self, record: Record) -> None:
         line = encode_line(record)
         if self.path is None:
-            if record["kind"] != "header" and record is not self._segment:
+            if record["kind"] != "header":
                 self.records.append(decode_line(line))  # exactly what a reader of the file would get
             return
         if self._descriptor is None:
@@ -294,13 +304,25 @@ def _check_segment(record: Record) -> None:
             'The blocks of a segment must have distinct names, and "all" is kept for their sum; '
             f'got {blocks[:8]}. Rename them, or record "all" alone.'
         )
-    if "lags" not in record or "segment" not in record:
-        raise SettingError("A segment must state its number and its lags; got one without. Give both.")
+    if not all(isinstance(record.get(name), int) for name in ("segment", "lags")):
+        raise SettingError(
+            "A segment must state its number and its lags; "
+            f"got {record.get('segment')} and {record.get('lags')}. Give integers."
+        )
     momentum = record.get("momentum")
     if momentum is not None and not 0 <= momentum < 1:
         raise SettingError(
             f"The momentum of a segment must lie in [0, 1); got {momentum}. Use None for an optimizer without."
         )
+
+
+def _whole_step(kind: str, step: Any) -> int:
+    try:
+        return operator.index(step)
+    except TypeError as error:
+        raise SettingError(
+            f"A {kind} must state its optimizer step as an integer; got {step!r}. Give the steps made so far."
+        ) from error
 
 
 def _closed() -> SettingError:
@@ -310,49 +332,3 @@ def _closed() -> SettingError:
 def _has_newline(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     return any(b"\n" in os.pread(descriptor, 2**20, start) for start in range(0, size, 2**20))
-
-
-def _lock(descriptor: int, path: Path) -> bool:
-    """Lock the file for this process; False where the file system has no locks."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"{path.parent} must have one writer; another process is recording into it. "
-            "Wait for it to end, or choose another folder."
-        ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-            return False
-        raise
-    return True
-
-
-@contextmanager
-def locked_file(path: Path) -> Iterator[None]:
-    """Hold the lock of an existing recording file, so that no writer is at work on it.
-
-    Raises:
-        OutputError: If one is, or the file cannot be opened.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise OutputError(f"{path} must be writable; got {error.strerror}. Choose another folder.") from error
-    try:
-        _lock(descriptor, path)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _unlock(descriptor: int) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
-from .build import BAND_FIELDS, BLOCK_FIELDS
-from .log import RecordingWriter, locked_file
+from .lock import locked_file
+from .log import RecordingWriter
 from .reader import FORMAT, VERSION, recording_file
+from .replay import BAND_FIELDS, BLOCK_FIELDS
 
 if TYPE_CHECKING:
     from .recording import Recording

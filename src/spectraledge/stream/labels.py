@@ -27,13 +27,12 @@ _KINDS = (
     ("head", re.compile(r"(^|\.)(lm_head|head|heads|classifier|unembed|output|score)\.")),
 )
 
+_END = r"(_proj|_lin)?(\.|_weight$)"  # a whole component: "query_key_value" is fused and interleaved, not a query
 _PROJECTIONS = {
-    "q": re.compile(r"(^|[._])(q|query|wq|w_q)(_proj|_lin)?[._]"),
-    "k": re.compile(r"(^|[._])(k|key|wk|w_k)(_proj|_lin)?[._]"),
-    "v": re.compile(r"(^|[._])(v|value|wv|w_v)(_proj|_lin)?[._]"),
-    "o": re.compile(
-        r"(^|[._])(o|out|wo|w_o|c)_proj[._]|attn\.proj\.|(^|[._])(wo|w_o)[._]|attention\.(output\.)?dense\."
-    ),
+    "q": re.compile(rf"(^|\.)(q|query|wq|w_q){_END}"),
+    "k": re.compile(rf"(^|\.)(k|key|wk|w_k){_END}"),
+    "v": re.compile(rf"(^|\.)(v|value|wv|w_v){_END}"),
+    "o": re.compile(r"(^|[._])(o|out|wo|w_o|c)_proj\.|attn\.proj\.|(^|[._])(wo|w_o)\.|attention\.(output\.)?dense\."),
 }
 _FUSED = re.compile(r"in_proj_(weight|bias)$|(^|[._])(qkv|c_attn|Wqkv)(_proj)?\.(weight|bias)$")
 

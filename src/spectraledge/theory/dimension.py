@@ -14,9 +14,7 @@ Array = NDArray[np.float64]
 _FEWEST_DEGREES_OF_FREEDOM = 10  # the estimate then has a relative sd of sqrt(2/10) = 45 %
 
 
-def effective_dimension(
-    gram: ArrayLike, *, beyond: int = 1, row_correlation: ArrayLike | None = None
-) -> Array:
+def effective_dimension(gram: ArrayLike, *, beyond: int = 1, row_correlation: ArrayLike | None = None) -> Array:
     """P_eff = (tr S)^2 / tr S^2 of the noise covariance S, from the scatter of cosines between updates.
 
     Cosines of a constant drift plus noise are ``m^2 + r_a + r_b + scatter``; the mean and the row effects r
@@ -61,10 +59,10 @@ def effective_dimension(
         values = pairs[np.ix_(members, np.flatnonzero(pattern))]
         residual_energy = np.square(values @ residual_maker).sum(axis=-1)
         common = np.maximum(values.mean(axis=-1), 0.0)
+        # Rows that agree to rounding, or leave no residual beyond it, have no scatter to measure.
+        measurable = (1.0 - common > 1e-10) & (residual_energy > expected * 1e-26)
         with np.errstate(divide="ignore", invalid="ignore"):
-            out[members] = (1.0 - common) ** 2 * expected / residual_energy
-    # Rows that agree to rounding have no scatter to measure: their ratio is noise over noise.
-    out[~(out < 1e15)] = np.nan
+            out[members] = np.where(measurable, (1.0 - common) ** 2 * expected / residual_energy, np.nan)
     return out.reshape(lead)
 
 

@@ -27,9 +27,7 @@ __all__ = [
 ]
 
 
-def gap_position(
-    singular_values: ArrayLike, *, rule: Rule = "guarded", floor: ArrayLike = 0.0
-) -> NDArray[np.int64]:
+def gap_position(singular_values: ArrayLike, *, rule: Rule = "guarded", floor: ArrayLike = 0.0) -> NDArray[np.int64]:
     """Position k* of the largest gap, 1-indexed as in the paper; 0 where no ratio is resolved.
 
     Args:

@@ -132,9 +132,7 @@ def _bucket(p_eff: Array, window: int) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         rounded = np.exp(np.round(np.log(np.minimum(p_eff, 1e15)) / _LOG_BUCKET) * _LOG_BUCKET)
     # Below W the draws use a whole number of dimensions, above it any real one.
-    return np.where(
-        p_eff <= window - 1, np.maximum(1.0, np.round(p_eff)), np.maximum(rounded, window - 1 + 1e-3)
-    )
+    return np.where(p_eff <= window - 1, np.maximum(1.0, np.round(p_eff)), np.maximum(rounded, window - 1 + 1e-3))
 
 
 def _exceedances(correlations: Array, norms: Array, observed: Array, rule: Rule) -> Array:

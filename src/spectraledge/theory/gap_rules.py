@@ -32,15 +32,12 @@ def gap_scores(singular_values: ArrayLike, rule: Rule = "guarded", floor: ArrayL
         SettingError: For an unknown rule or W < 2.
     """
     if rule not in get_args(Rule):
-        raise SettingError(
-            f"rule must be one of {', '.join(get_args(Rule))}; got {rule!r}. The default is guarded."
-        )
+        raise SettingError(f"rule must be one of {', '.join(get_args(Rule))}; got {rule!r}. The default is guarded.")
     sigma = np.asarray(singular_values, dtype=np.float64)
     window = sigma.shape[-1] if sigma.ndim else 0
     if window < 2:
         raise SettingError(
-            f"window must be at least 2; got {window}. "
-            "A single update has no gap: use window=10 as in the paper."
+            f"window must be at least 2; got {window}. A single update has no gap: use window=10 as in the paper."
         )
     floor = np.asarray(floor, dtype=np.float64)[..., None]
     upper, lower = sigma[..., :-1], sigma[..., 1:]

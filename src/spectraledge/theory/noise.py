@@ -95,13 +95,9 @@ def momentum_row_correlation(beta: float, steps: int, n: int) -> Array:
     array([1.   , 0.525])
     """
     if not 0.0 <= beta < 1.0:
-        raise SettingError(
-            f"beta must lie in [0, 1); got {beta}. Pass the optimizer's momentum, 0 if it has none."
-        )
+        raise SettingError(f"beta must lie in [0, 1); got {beta}. Pass the optimizer's momentum, 0 if it has none.")
     if steps < 1 or n < 1:
-        raise SettingError(
-            f"steps and n must be at least 1; got {steps} and {n}. Pass the steps of one update."
-        )
+        raise SettingError(f"steps and n must be at least 1; got {steps} and {n}. Pass the steps of one update.")
     rho = np.zeros(n)
     rho[0] = 1.0
     if n > 1 and beta > 0.0:

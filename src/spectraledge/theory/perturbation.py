@@ -43,8 +43,7 @@ def gram_change(block: ArrayLike, window: int, *, reading: Reading = "operator")
     block, m = _block(block, window)
     if reading not in get_args(Reading):
         raise SettingError(
-            f"reading must be one of {', '.join(get_args(Reading))}; got {reading!r}. "
-            "The default is operator."
+            f"reading must be one of {', '.join(get_args(Reading))}; got {reading!r}. The default is operator."
         )
     before, after = block[..., :window, :window], block[..., m:, m:]
     if reading == "dlam":
@@ -140,9 +139,7 @@ def cyclic_change(block: ArrayLike, window: int) -> Array:
     return block[..., index[:, None], index] - block[..., :window, :window]
 
 
-def second_order_eigenvalues(
-    singular_values: ArrayLike, time_profiles: ArrayLike, change: ArrayLike
-) -> Array:
+def second_order_eigenvalues(singular_values: ArrayLike, time_profiles: ArrayLike, change: ArrayLike) -> Array:
     """Eigenvalues after a cyclic change, to second order: drive plus level repulsion.
 
     ``lambda_j + u_j^T D u_j + sum_{i != j} (u_i^T D u_j)^2 / (lambda_j - lambda_i)``. Holds for modes whose

@@ -56,9 +56,7 @@ def turning_rate(singular_values: ArrayLike) -> Array:
     sigma = np.asarray(singular_values, dtype=np.float64)
     window = sigma.shape[-1]
     if window < 2:
-        raise SettingError(
-            "A window must hold at least 2 updates to turn; got 1. Use window=10 as in the paper."
-        )
+        raise SettingError("A window must hold at least 2 updates to turn; got 1. Use window=10 as in the paper.")
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(sigma[..., 0] > 0.0, sigma[..., 1] / sigma[..., 0], np.nan)
     return np.sqrt(12.0 / (window**2 - 1.0)) * ratio

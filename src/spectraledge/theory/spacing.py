@@ -36,9 +36,7 @@ def spacing_ratio(eigenvalues: ArrayLike) -> Array:
     """
     lam = np.sort(np.asarray(eigenvalues, dtype=np.float64), axis=-1)
     if lam.shape[-1] < 3:
-        raise SettingError(
-            f"Two spacings need at least 3 eigenvalues; got {lam.shape[-1]}. Use a larger window."
-        )
+        raise SettingError(f"Two spacings need at least 3 eigenvalues; got {lam.shape[-1]}. Use a larger window.")
     s = np.diff(lam, axis=-1)
     smaller, larger = np.minimum(s[..., :-1], s[..., 1:]), np.maximum(s[..., :-1], s[..., 1:])
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -63,8 +63,7 @@ def as_grams(gram: ArrayLike) -> Array:
     gram = np.asarray(gram, dtype=np.float64)
     if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or gram.shape[-1] < 1:
         raise SettingError(
-            f"A Gram must have shape (..., W, W); got {gram.shape}. "
-            "Pass the W x W inner products of the updates."
+            f"A Gram must have shape (..., W, W); got {gram.shape}. Pass the W x W inner products of the updates."
         )
     return gram
 

@@ -20,7 +20,7 @@ _HOLLOW = np.array([1.39, 1.63, 1.81, 1.94, 1.99, 2.02])
 # 1.25 times W / P_eff for the full form, (W - 2) / P_eff for the hollow one. Without it W = 10, P_eff = 300
 # gives 8-10 % alarms.
 _FULL_SECOND = 1.2
-_EQUAL_ROWS = 0.1  # largest relative spread of row noise norms at which the table holds
+_EQUAL_ROWS = 0.05  # largest relative sd of row noise norms at which the table holds: a range of some 15 % at W = 10
 _REFILLS = 50
 
 
@@ -101,7 +101,8 @@ def detection_threshold(
 ) -> Array:
     """95 % point of the largest eigenvalue of noise after its diagonal was subtracted [parameter^2].
 
-    Tabulated where rows are uncorrelated in time and their norms agree to 10 %; otherwise simulated.
+    Tabulated where rows are uncorrelated in time and their norms agree to 5 % (relative sd), or differ no
+    more than noise of this dimension makes them; otherwise simulated.
 
     Args:
         row_noise: (..., W) noise energy of each row [parameter^2].
@@ -123,7 +124,9 @@ def detection_threshold(
     q = np.broadcast_to(np.asarray(p_eff, dtype=np.float64), e.shape[:-1])
     threshold = np.array(e.mean(axis=-1) * _excess(window, q, hollow))
     norms = np.sqrt(np.maximum(e, 0.0))
-    unequal = norms.max(axis=-1) - norms.min(axis=-1) > _EQUAL_ROWS * norms.mean(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own_scatter = 1.5 / np.sqrt(2.0 * q)
+        unequal = norms.std(axis=-1) > np.maximum(_EQUAL_ROWS, own_scatter) * norms.mean(axis=-1)
     if row_correlation is None and rng is None:
         # A matrix of entry variances e_a e_b / P_eff has norm at most about 2 sqrt(max e * sum e / P_eff).
         # One row that holds all the energy has its diagonal as only entry: 95 % point 1.645 sqrt(2) = 2.33.
@@ -141,12 +144,16 @@ def detection_threshold(
     else:
         simulated = np.ones_like(unequal)
         factor = correlation_factor(row_correlation_matrix(row_correlation, window))
-    for index in map(tuple, np.argwhere(simulated & (q > 0.0))):
-        rows = norms[index][:, None] * (factor @ draws.factor(q[index]))
+    simulated &= q > 0.0
+    cases, which = np.unique(np.c_[norms[simulated], q[simulated]], axis=0, return_inverse=True)
+    quantiles = np.empty(len(cases))
+    diagonal = np.arange(window)
+    for index, case in enumerate(cases):
+        rows = case[:-1, None] * (factor @ draws.factor(case[-1]))
         noise = rows @ np.swapaxes(rows, -1, -2)
-        diagonal = np.arange(window)
-        noise[:, diagonal, diagonal] = 0.0 if hollow else noise[:, diagonal, diagonal] - e[index]
-        threshold[index] = np.quantile(np.linalg.eigvalsh(noise)[:, -1], 0.95)
+        noise[:, diagonal, diagonal] = 0.0 if hollow else noise[:, diagonal, diagonal] - case[:-1] ** 2
+        quantiles[index] = np.quantile(np.linalg.eigvalsh(noise)[:, -1], 0.95)
+    threshold[simulated] = quantiles[which.reshape(-1)]
     return threshold
 
 
@@ -182,9 +189,7 @@ def detected_strengths(
     safe = np.where(usable[..., None, None], gram, np.eye(window))
     q = np.where(usable, q, 1.0)
     if noise_energy is not None:
-        e = np.where(
-            usable[..., None], np.broadcast_to(np.asarray(noise_energy, np.float64), (*lead, window)), 1.0
-        )
+        e = np.where(usable[..., None], np.broadcast_to(np.asarray(noise_energy, np.float64), (*lead, window)), 1.0)
         h = safe - e[..., :, None] * np.eye(window)
         threshold = detection_threshold(e, q, hollow=False, row_correlation=row_correlation, rng=rng)
         lam = np.linalg.eigvalsh(h)[..., ::-1]
@@ -198,25 +203,25 @@ def _hollow_strengths(
     gram: Array, q: Array, row_correlation: ArrayLike | None, rng: np.random.Generator | None
 ) -> Array:
     window = gram.shape[-1]
-    energy = np.diagonal(gram, axis1=-2, axis2=-1)
-    hollow = gram * (1.0 - np.eye(window))
-    found = np.zeros(gram.shape[:-1])
-    rank = np.zeros(gram.shape[:-2], dtype=np.int64)
-    active = np.ones(gram.shape[:-2], dtype=bool)
+    flat = gram.reshape(-1, window, window)
+    energy = np.diagonal(flat, axis1=-2, axis2=-1)
+    hollow = flat * (1.0 - np.eye(window))
+    dimension = q.reshape(-1)
+    found = np.zeros(energy.shape)
+    active = np.arange(len(flat))  # windows that may hold more modes than those counted so far
     for k in range(window // 2 + 1):
-        filled, fill = _refill(hollow, energy, k)
+        filled, fill = _refill(hollow[active], energy[active], k)
         threshold = detection_threshold(
-            energy - fill, q, hollow=True, row_correlation=row_correlation, rng=rng
+            energy[active] - fill, dimension[active], hollow=True, row_correlation=row_correlation, rng=rng
         )
-        lam = np.linalg.eigvalsh(filled)[..., ::-1]
-        kept = np.where((np.arange(window) < k) & (lam > threshold[..., None]), lam, 0.0)
-        found = np.where((active & (rank == k))[..., None], kept, found)
-        # Eigenvalue k + 1 decides whether there is a further mode; the last k only fills in.
-        active = active & (lam[..., k] > threshold)
-        rank = np.where(active, k + 1, rank)
-        if not active.any():
+        lam = np.linalg.eigvalsh(filled)[:, ::-1]
+        counted = (np.arange(window) < k) & (lam > threshold[:, None])
+        found[active] = np.where(counted, lam, 0.0)
+        # Eigenvalue k + 1 decides whether there is a further mode.
+        active = active[lam[:, k] > threshold]
+        if len(active) == 0:
             break
-    return found
+    return found.reshape(gram.shape[:-1])
 
 
 def _refill(hollow: Array, energy: Array, k: int) -> tuple[Array, Array]:

@@ -63,9 +63,7 @@ def sample_gram(
     if kernel.shape != (n_rows, n_rows):
         raise SettingError(f"coherence must be a number or {n_rows} x {n_rows}; got shape {kernel.shape}.")
     if np.any(np.diag(kernel) > 1.0 + 1e-12) or np.any(np.diag(kernel) < 0.0):
-        raise SettingError(
-            "coherence must lie in [0, 1], a share of each row's energy; pass a squared cosine."
-        )
+        raise SettingError("coherence must lie in [0, 1], a share of each row's energy; pass a squared cosine.")
     noise_share = np.sqrt(np.maximum(1.0 - np.diag(kernel), 0.0))
     signal = correlation_factor(kernel)
     signal = signal[:, np.linalg.norm(signal, axis=0) > 1e-8]

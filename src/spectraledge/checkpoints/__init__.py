@@ -1,0 +1,1 @@
+"""From a folder of checkpoints to the same recording that a live run leaves behind."""
