@@ -11,23 +11,37 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOME = {
-    "attach": "_attach",
-    "plan": "_attach",
+    "Gap": "recording",
     "Monitor": "stream.monitor",
     "Recording": "recording",
-    "Spectra": "recording",
-    "Gap": "recording",
-    "load": "recording",
-    "analyze": "checkpoints.analyze",
     "SpectralEdgeError": "errors",
+    "Spectra": "recording",
+    "analyze": "checkpoints.analyze",
+    "attach": "_attach",
+    "load": "recording",
+    "plan": "_attach",
+    "run": "experiments.run",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "Gap",
+    "Monitor",
+    "Recording",
+    "Spectra",
+    "SpectralEdgeError",
+    "__version__",
+    "analyze",
+    "attach",
+    "load",
+    "plan",
+    "run",
+]
 
 if TYPE_CHECKING:
     from ._attach import attach, plan
     from .checkpoints.analyze import analyze
     from .errors import SpectralEdgeError
+    from .experiments.run import run
     from .recording import Gap, Recording, Spectra, load
     from .stream.monitor import Monitor
 

@@ -15,7 +15,7 @@ from .stream.cost import Plan, make_plan
 from .stream.kernel import load_kernel
 from .stream.monitor import Monitor, Settings
 from .stream.parameters import ParameterFilter
-from .stream.steps import optimizer_steps, unwrap
+from .stream.steps import keeps_count, unwrap
 
 
 def attach(
@@ -205,8 +205,8 @@ def _optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:
 
 def _check_step_known(records: Sequence[Mapping[str, Any]], optimizers: Sequence[Any], step: int | None) -> None:
     has_rows = any(r["kind"] == "row" for r in records)
-    if step is None and has_rows and all(optimizer_steps(o) is None for o in optimizers):
+    if step is None and has_rows and not any(map(keeps_count, optimizers)):
         raise SettingError(
-            "to resume, the step must be known; the optimizer's state holds none (not loaded yet, or it keeps no "
-            "count, as SGD does). Load the optimizer's state before attaching, or pass step=."
+            "to resume, the step must be known; "
+            f"{' and '.join(type(o).__name__ for o in optimizers)} keep no count of steps. Pass step=."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_a_real_run_against_stacked_updates(dtype: torch.dtype, tolerance: float
     train(model, [optimizer], 60, lambda step: snapshots.append(flat(model)) if step % 2 == 0 else None)
     monitor.detach()
     recording = monitor.recording
-    updates = torch.stack([b - a for a, b in zip(snapshots, snapshots[1:], strict=False)])  # in the run's own dtype
+    updates = torch.stack([b - a for a, b in pairwise(snapshots)])  # in the run's own dtype
     assert recording.steps.tolist() == list(range(2, 61, 2))
     index = recording.blocks.index("all")
     assert relative_error(recording.products[:, index], updates.double().numpy()) < tolerance
@@ -114,7 +115,7 @@ def test_learning_rates_and_decay_are_summed_over_the_interval() -> None:
     recording = monitor.recording
     monitor.detach()
     np.testing.assert_allclose(recording.lr_sum[:, 0], np.array(rates).reshape(4, 3).sum(axis=1), rtol=1e-14)
-    delta = [b - a for a, b in zip(thetas, thetas[1:], strict=False)]
+    delta = [b - a for a, b in pairwise(thetas)]
     a = recording.blocks.index("all")
     assert recording.decay_products is not None
     for t in range(4):
@@ -284,7 +285,9 @@ class TestResume:
     def interrupted(self, folder: Path, *, ring: bool, every: int, stop: int) -> Any:
         model = small_transformer()
         optimizer = adamw(model)
-        monitor = se.attach(model, optimizer, window=4, every=every, out=folder, decay_products=True, on_error="raise")
+        monitor = se.attach(
+            model, optimizer, window=4, every=every, out=folder, decay_products=True, on_error="raise"
+        )
         saved: dict[str, Any] = {}
 
         def keep(step: int) -> None:
@@ -349,16 +352,20 @@ class TestResume:
             for _ in range(5):
                 model(torch.ones(2, 3)).sum().backward()
                 optimizer.step()
-        with pytest.raises(SettingError, match="the step must be known"):
+        with pytest.raises(SettingError, match="the step must be known; SGD keep no count of steps"):
             se.attach(model, optimizer, window=3, every=1, out=tmp_path, resume="auto")
-        with se.attach(model, optimizer, window=3, every=1, out=tmp_path, resume="auto", step=3, on_error="raise") as m:
+        with se.attach(
+            model, optimizer, window=3, every=1, out=tmp_path, resume="auto", step=3, on_error="raise"
+        ) as m:
             model(torch.ones(2, 3)).sum().backward()
             optimizer.step()
         assert m.recording.steps.tolist() == [1, 2, 3, 4]
 
 
 class TestFailures:
-    def test_a_failure_disables_once_and_training_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failure_disables_once_and_training_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         model = small_transformer()
         optimizer = adamw(model)
         monitor = se.attach(model, optimizer, window=3, every=1, out=tmp_path)
@@ -404,14 +411,14 @@ class TestFailures:
 
     def test_models_and_optimizers(self) -> None:
         model = small_transformer()
-        with pytest.raises(SettingError, match="optimizer must be a torch.optim.Optimizer"):
+        with pytest.raises(SettingError, match=r"optimizer must be a torch\.optim\.Optimizer"):
             se.attach(model, "adam")
         with pytest.raises(SettingError, match="got an empty list"):
             se.attach(model, [])
-        with pytest.raises(SettingError, match="model must be a torch.nn.Module; got dict"):
+        with pytest.raises(SettingError, match=r"model must be a torch\.nn\.Module; got dict"):
             se.attach({}, adamw(model))  # type: ignore[arg-type]
+        frozen = small_transformer().requires_grad_(False)
         with pytest.raises(SettingError, match="at least one trainable parameter"):
-            frozen = small_transformer().requires_grad_(False)
             se.attach(frozen, adamw(model))
 
     def test_memory_is_refused_with_figures(self, monkeypatch: pytest.MonkeyPatch) -> None:

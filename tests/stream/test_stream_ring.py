@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def updates_of(snapshots: list[dict[str, torch.Tensor]], names: list[str], dtype
     return np.stack(
         [
             torch.cat([(b[n].to(dtype) - a[n].to(dtype)).reshape(-1) for n in names]).double().numpy()
-            for a, b in zip(snapshots, snapshots[1:], strict=False)
+            for a, b in pairwise(snapshots)
         ]
     )
 
@@ -85,7 +87,9 @@ def test_slices_transposes_half_precision_and_mixed_dtypes(backend: str) -> None
     start = {k: torch.randn(s, generator=generator) for k, s in shapes.items()}
     start["layers.0.attn.out_proj.weight"] = start["layers.0.attn.out_proj.weight"].bfloat16()
     start["layers.0.x"] = start["layers.0.x"].double()
-    snapshots = [{k: (v.t().contiguous().t() if k.endswith("x") else v) for k, v in s.items()} for s in history(start, 6)]
+    snapshots = [
+        {k: (v.t().contiguous().t() if k.endswith("x") else v) for k, v in s.items()} for s in history(start, 6)
+    ]
     whole = UpdateRing(make_blocks(shapes, "all"), snapshots[0], 4, backend=backend)
     heads = UpdateRing(make_blocks(shapes, "head", heads=2), snapshots[0], 4, backend=backend)
     assert heads.blocks.names == ("layers.0.head0", "layers.0.head1", "layers.0")

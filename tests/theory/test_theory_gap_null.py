@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spectraledge.errors import SettingError
-from spectraledge.theory import gap_null, gap_null_statistics, gap_p_value, gram_spectrum
+from spectraledge.theory import effective_dimension, gap_null, gap_null_statistics, gap_p_value, gram_spectrum
 from spectraledge.theory.gap_null import gap_scores, largest_score
 from spectraledge.theory.noise import momentum_row_correlation
 from spectraledge.theory.surrogates import sample_gram
@@ -55,6 +55,21 @@ def test_p_values_are_uniform_under_their_own_null(rule, window, p_eff, beta, ji
     assert_uniform(p_values(gram, p_eff, rule, rho))
 
 
+@pytest.mark.parametrize("steps", [None, 10])
+def test_p_values_keep_their_level_when_the_dimension_is_estimated(steps):
+    """The whole chain on noise: 20 updates, P_eff from all of them, the p-value of the last window of 8."""
+    rng = np.random.default_rng(17)
+    rho = np.eye(20)[0] if steps is None else momentum_row_correlation(0.9, steps, 20)
+    block = sample_gram(np.ones(20), 300.0, row_correlation=rho, n_draws=800, rng=rng)
+    reach = max(1, int(np.sum(rho[1:] > 0.02)))
+    p_eff = effective_dimension(block, beyond=reach, row_correlation=rho)
+    p = p_values(block[:, 12:, 12:], p_eff, row_correlation=rho, n_draws=199)
+    for level in (0.05, 0.2):
+        # 800 windows and 199 shared draws; a P_eff that errs by 12-20 % adds a point or so at the 5 % level.
+        sd = np.sqrt(level * (1 - level) * (1 / 800 + 1 / 199))
+        assert (p <= level).mean() == pytest.approx(level, abs=3 * sd + 0.01)
+
+
 def test_independent_rows_would_reject_momentum_noise():
     rng = np.random.default_rng(12)
     rho = momentum_row_correlation(0.9, 10, 10)
@@ -92,7 +107,7 @@ def test_chunks_do_not_change_the_answer(monkeypatch):
     rng = np.random.default_rng(15)
     gram = sample_gram(np.ones(5), 100.0, n_draws=30, rng=rng)
     whole = p_values(gram, 100.0)
-    monkeypatch.setattr(gap_null, "_CHUNK", 7)
+    monkeypatch.setattr(gap_null, "_CHUNK", 7 * 25)
     np.testing.assert_array_equal(whole, p_values(gram, 100.0))
 
 

@@ -50,20 +50,23 @@ def test_momentum_row_correlation_limits():
             momentum_row_correlation(beta, steps, n)
 
 
-def test_effective_dimension_of_anisotropic_noise_with_drift():
+@pytest.mark.parametrize(("decay", "traces"), [(0.5, 510.2), (1.0, 34.1)])
+def test_effective_dimension_of_anisotropic_noise_with_drift(decay, traces):
     rng = np.random.default_rng(2)
-    scales = 1.0 / np.sqrt(np.arange(1, 1001))  # power-law covariance
-    variances = scales**2
-    planted = variances.sum() ** 2 / np.sum(variances**2)
-    assert 30 < planted < 40
-    x = rng.standard_normal((300, 20, 1000)) * scales
+    variances = np.arange(1, 1001.0) ** -decay
+    x = rng.standard_normal((300, 20, 1000)) * np.sqrt(variances)
+    assert variances.sum() ** 2 / np.sum(variances**2) == pytest.approx(traces, abs=0.1)
+    unit = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    cosines = (unit @ unit.swapaxes(-1, -2))[:, *np.triu_indices(20, 1)]
     drift = rng.standard_normal(1000)
     drift *= np.sqrt(0.3 * variances.sum()) / np.linalg.norm(drift)
-    # The cosines' denominators fluctuate with the few leading axes, which biases by some 1/P_eff of itself; the
-    # sampling error of the pooled 1/P_eff over 300 windows is 1 %.
     for updates in (x, x + drift):
         estimate = effective_dimension(updates @ updates.swapaxes(-1, -2), beyond=0)
-        assert 1 / np.mean(1 / estimate) == pytest.approx(planted, rel=0.10)
+        # Sampling error of the pooled 1/P_eff over 300 windows is 1 %; with a drift, energies that fluctuate with
+        # a few leading axes no longer cancel in the cosines, which costs another 3 % in the second case.
+        assert 1 / np.mean(1 / estimate) == pytest.approx(1 / cosines.var(), rel=0.05)
+    if decay == 0.5:
+        assert 1 / np.mean(1 / estimate) == pytest.approx(traces, rel=0.03)
 
 
 @pytest.mark.parametrize("coherence", [0.0, 0.3])

@@ -75,15 +75,20 @@ def test_norm_decay_changes_norms_only():
 
 
 def test_avoided_crossing_has_its_smallest_width_at_the_step_and_swaps_directions():
+    slow = avoided_crossing(400, 200, rate=0.01, noise=0.0, rng=np.random.default_rng(2))
+    ends, sigma = spectra(slow)
+    width = sigma[:, 0] - sigma[:, 1]
+    centre = ends - (W - 1) / 2
+    # Directions turn by 0.025 per update at the crossing: the window's cosine of 0.1 rad costs about a percent, and
+    # windows that start on the other mode shift the two strengths by one update each.
+    expected = np.sqrt(W / 2) * 2 * np.hypot(0.01 * (centre - 200), 0.2)
+    np.testing.assert_allclose(width, expected, rtol=0.06)
+    assert abs(centre[width.argmin()] - 200) <= 3
+
     history = avoided_crossing(T, STEP, noise=0.0, rng=np.random.default_rng(2))
     ends, sigma = spectra(history)
-    width = sigma[:, 0] - sigma[:, 1]
-    centre = ends[width.argmin()] - (W - 1) / 2
-    assert abs(centre - STEP) <= 1
-    # Within a window the strengths vary by rate * W / 2 = 0.5: the mean of the gap over the window, not its minimum.
-    t = np.arange(-W / 2, W / 2)
-    expected = np.sqrt(W / 2) * 2 * np.hypot(0.1 * t, 0.2).mean()
-    assert width.min() == pytest.approx(expected, rel=0.2)
+    centre = ends[(sigma[:, 0] - sigma[:, 1]).argmin()] - (W - 1) / 2
+    assert abs(centre - STEP) <= 2
     unit = history.updates / np.linalg.norm(history.updates, axis=1, keepdims=True)
     assert abs(unit[0] @ unit[T - 2]) < 0.1  # both updates of the upper mode, far on either side
     assert abs(unit[0] @ unit[T - 1]) > 0.99  # the upper mode became the lower one

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own cap; a larger one is damage or an attack on memory
 
@@ -133,11 +133,13 @@ def _entry(name: str, entry: Any) -> tuple[TensorInfo, int]:
     return info, offsets[1]
 
 
-def _naturals(value: Any) -> bool:
+def _naturals(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
 def _refuse_other_formats(start: bytes) -> None:
+    if start[8:9] == b"{":  # a header begins here; its length before may be any bytes
+        return
     if start.startswith(b"version https://git-lfs"):
         raise BadFile("it is a git-lfs pointer, not the data: run `git lfs pull`")
     if start.startswith(b"PK\x03\x04") or start[:1] == b"\x80":

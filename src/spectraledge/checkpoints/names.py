@@ -33,6 +33,16 @@ def is_shard(name: str) -> bool:
     return _SHARD.search(stem(name)) is not None
 
 
+def says_step(name: str) -> bool:
+    """Whether a name speaks of a step or checkpoint, and does not merely end in a number.
+
+    Example:
+        >>> says_step("checkpoint-100"), says_step("logs-2")
+        (True, False)
+    """
+    return any(pattern.search(stem(name)) for pattern in _PATTERNS[:-1])
+
+
 def step_of(name: str, step_regex: str | None = None) -> int | None:
     """The step in the name of a checkpoint file or folder; None where there is none.
 

@@ -97,7 +97,8 @@ def _take_row(state: State, record: Record) -> None:
         while state.rows and state.rows[-1].t >= record["t"]:
             state.rows.pop()
         _drop_logged(state, state.rows[-1].step if state.rows else -1)
-    seam = state.seam or "seam" in as_list(record.get("flags"))
+    # the first row joins to nothing anyway: a run restarted before it is no different from one that was not
+    seam = bool(state.rows) and (state.seam or "seam" in as_list(record.get("flags")))
     state.rows.append(Row(record["t"], record["step"], record["n_steps"], segment, seam, record))
     state.seam = False
 

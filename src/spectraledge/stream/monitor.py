@@ -20,6 +20,7 @@ import torch
 
 from ..errors import SettingError
 from ..recording import RecordingWriter
+from ..recording.replay import replay
 from . import cost
 from .blocks import Blocks, BlockScheme, make_blocks
 from .decay import add_decay, check_decoupled
@@ -113,6 +114,7 @@ class Monitor:
         self._lr_sum = np.zeros(sum(len(o.param_groups) for o in optimizers))
         self._last_step = self._start = self._counter.count
         self._rows: list[tuple[int, int]] = []  # (step, t) of every row that is not rewound
+        self._found_segments: list[Mapping[str, Any]] = []  # in a file that is resumed
         self._segment = -1
         if writer.resumed is None:
             self._open_segment("start")
@@ -203,7 +205,7 @@ class Monitor:
             self._counter.restart(int(state["step"]))
             self._reloaded = False
             if self._rows or self._writer.resumed is not None:
-                self._rewind(int(state["step"]), ring="ring" in state)
+                self._rewind_to = (int(state["step"]), "ring" in state)
             else:  # a state loaded into a fresh recording
                 self._start = self._last_step
                 self._open_segment("went on from a saved state")
@@ -337,7 +339,7 @@ class Monitor:
             step=self._last_step,
             reason=reason,
             blocks=list(blocks.names),
-            block_info=blocks.info(),
+            block_info=self._block_info(),
             scheme=blocks.scheme,
             lags=self.settings.lags,
             update_dtype=self._ring.update_dtype,
@@ -347,6 +349,19 @@ class Monitor:
             every=self.settings.every,
             n_parameters=blocks.n_parameters,
         )
+
+    def _block_info(self) -> list[dict[str, Any]]:
+        """Blocks as recorded; those whose tensors share one parameter group say which (index into ``lr_sum``)."""
+        group_of, index = {}, 0
+        for optimizer in self._counter.optimizers:
+            for group in optimizer.param_groups:
+                group_of |= {self._names[id(p)]: index for p in group["params"] if id(p) in self._names}
+                index += 1
+        out = []
+        for info, atoms in zip(self._ring.blocks.info(), self._ring.blocks.atoms, strict=True):
+            groups = {group_of.get(atom.name) for atom in atoms}
+            out.append({**info, "group": groups.pop() if len(groups) == 1 else None})
+        return out
 
     def _make_ring(self) -> UpdateRing:
         shapes = {name: tuple(real(t).shape) for name, t in self._tensors.items()}
@@ -375,36 +390,22 @@ class Monitor:
     def _next_t(self) -> int:
         return self._rows[-1][1] + 1 if self._rows else 0
 
-    def _take_up(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Go on behind an existing recording: same grid of steps; what lies after the present step is rewound."""
-        now = self._counter.count
-        segments: list[Mapping[str, Any]] = []
-        for record in records:  # as the reader will understand them
-            if record["kind"] == "rewind":
-                self._drop_rows(record["step"])
-                segments = [s for s in segments if s["step"] <= record["step"]]
-            elif record["kind"] == "row":
-                self._rows.append((record["step"], record["t"]))
-            elif record["kind"] == "segment":
-                segments.append(record)
-        segments = [s for s in segments if s["step"] <= now]
-        self._rewind(now, ring=False)
-        if segments:
-            last = segments[-1]
-            self._start, self._segment = segments[0]["step"], last["segment"]
-            if last["blocks"] == list(self._ring.blocks.names) and last["lags"] == self.settings.lags:
-                return
-        self._flush_rewind()
-        self._open_segment("resumed with other blocks or lags" if segments else "start")
+    def _take_up(self, records: Sequence[dict[str, Any]]) -> None:
+        """Read off an existing recording what going on behind it needs; nothing is written yet.
 
-    def _rewind(self, step: int, *, ring: bool) -> None:
-        """Take back everything recorded after ``step``; written when the run next does something."""
-        self._drop_rows(step)
-        self._rewind_to = (step, ring)
+        The step may still change, by a state that is loaded after attaching.
+        """
+        found = replay(records)
+        self._rows = [(row.step, row.t) for row in found.rows]
+        self._found_segments = list(found.segments)
+        if self._found_segments:
+            self._start = self._found_segments[0]["step"]
+        self._rewind_to = (self._counter.count, False)
 
-    def _drop_rows(self, step: int) -> None:
+    def _drop_after(self, step: int) -> None:
         while self._rows and self._rows[-1][0] > step:
             self._rows.pop()
+        self._found_segments = [s for s in self._found_segments if s["step"] <= step]
 
     def _settle(self) -> None:
         """Before the first step after a resume or a reload: write the rewind, forget what does not join."""
@@ -414,7 +415,7 @@ class Monitor:
             now = own if own is not None else self._counter.count
             self._counter.restart(now)
             if self._rows or self._writer.resumed is not None:
-                self._rewind(now, ring=False)
+                self._rewind_to = (now, False)
             else:
                 self._ring.reset(self._tensors)
                 self._start = self._last_step = now
@@ -426,10 +427,19 @@ class Monitor:
         self._flush_rewind()
 
     def _flush_rewind(self) -> None:
-        if self._rewind_to is not None:
-            step, ring = self._rewind_to
-            self._rewind_to = None
-            self._writer.write("rewind", step=step, ring=ring)
+        """Write the rewind that is due, and a segment where none found in the file describes this run."""
+        if self._rewind_to is None:
+            return
+        step, ring = self._rewind_to
+        self._rewind_to = None
+        self._writer.write("rewind", step=step, ring=ring)
+        self._drop_after(step)
+        if self._segment >= 0:
+            return  # within one process
+        last = self._found_segments[-1] if self._found_segments else {"segment": -1}
+        self._segment = last["segment"]
+        if last.get("blocks") != list(self._ring.blocks.names) or last.get("lags") != self.settings.lags:
+            self._open_segment("resumed with other blocks or lags" if self._found_segments else "start")
 
     # metrics and failures
 

@@ -37,6 +37,14 @@ def optimizer_steps(optimizer: torch.optim.Optimizer) -> int | None:
     return max((int(count) for count in counts), default=None)
 
 
+def keeps_count(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer's state holds, or will hold, a count of steps."""
+    if optimizer.state:
+        return optimizer_steps(optimizer) is not None
+    without = (torch.optim.SGD, torch.optim.Muon, torch.optim.LBFGS)
+    return type(optimizer).__module__.startswith("torch.optim") and not isinstance(optimizer, without)
+
+
 class StepCounter:
     """Calls back before each optimizer step and once after each completed training step.
 

@@ -21,13 +21,19 @@ def effective_dimension(gram: ArrayLike, *, beyond: int = 1, row_correlation: Ar
     are fitted by least squares and ``P_eff = (1 - m^2)^2 / Var(scatter)``. A turning drift lowers the
     estimate, which makes every p-value that uses it larger.
 
+    What is measured is 1 / Var(cosine), which is what a null of given norms needs. It equals the ratio of
+    traces when no few axes dominate: for a covariance falling as 1/j it reads 42 where the traces give 34,
+    as 1/sqrt(j) 515 for 510.
+
     Args:
         gram: (..., M, M) inner products of M updates; NaN where a pair was not recorded.
         beyond: Only pairs more than this many updates apart are used: the range of momentum. 0 uses all
             pairs.
         row_correlation: None, (>= M,) or (M, M) correlation of the noise in time. Momentum raises the
             cosines of neighbours and correlates those of neighbouring pairs; given the correlation, the
-            first is fitted and the second divided out, so that close pairs may be used too.
+            first is fitted and the second divided out. Where neighbours still correlate by more than 0.5
+            within the pairs used, the estimate stays low (updates of single steps at beta = 0.9: 80 for
+            300 at M = 20), which errs towards larger p-values.
 
     Returns:
         (...) P_eff; NaN where fewer than 10 degrees of freedom are left. Source: derived.

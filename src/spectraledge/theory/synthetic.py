@@ -87,9 +87,10 @@ def avoided_crossing(
     """Two modes whose strengths would cross at update ``step`` and repel each other.
 
     Strengths are the eigenvalues ``mean +- sqrt((rate (t - step))^2 + coupling^2)`` of a coupled pair, their
-    directions its eigenvectors, so the smallest distance is ``2 coupling``. Updates alternate between the
-    two modes, which gives them independent time profiles: a window of even W sees sigma = sqrt(W / 2) times
-    a strength.
+    directions its eigenvectors, so the smallest distance is ``2 coupling``. Updates alternate between the two
+    modes, which gives them independent time profiles: a window of even W sees sigma = sqrt(W / 2) times a strength
+    as long as the directions turn little within it, that is, for ``rate * W`` well below ``coupling`` or
+    away from the crossing.
     """
     _check_step(step, n_updates)
     t = np.arange(n_updates)

@@ -1,0 +1,226 @@
+"""Find the checkpoints of a run and put them in order.
+
+Owns which files and folders belong to a series and what is told about them; reads no weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .names import SUFFIX, is_shard, says_step, step_of
+from .readers import INDEX, SINGLE, UNSUPPORTED, CheckpointReader
+
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One member of a series.
+
+    Attributes:
+        step: Training step, from the name.
+        path: A safetensors file, or a folder.
+        root: Folder that its files must lie in once links are followed.
+    """
+
+    step: int
+    path: Path
+    root: Path
+
+    def open(self) -> CheckpointReader:
+        """Open it for reading.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        return CheckpointReader(self.path, self.root)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Checkpoints in the order of their steps.
+
+    Attributes:
+        source: What was given, in words.
+        checkpoints: At least two.
+        ignored: Names of files and folders beside them that are no members.
+    """
+
+    source: str
+    checkpoints: tuple[Checkpoint, ...]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps, ascending."""
+        return [checkpoint.step for checkpoint in self.checkpoints]
+
+    def table(self) -> list[dict[str, Any]]:
+        """What there is, before any weight is read.
+
+        Returns:
+            One row a checkpoint: ``step``, ``file``, ``bytes``, ``dtype`` (of the floating-point tensors; several
+            joined by "+"), ``tensors`` (their number) and ``problem`` (None, or why it cannot be read).
+        """
+        return [_describe(checkpoint) for checkpoint in self.checkpoints]
+
+
+def find_series(source: Source, *, step_regex: str | None = None) -> Series:
+    """The series of checkpoints in a folder, or in an explicit list.
+
+    Members are ``*.safetensors`` files and sub-folders that hold one, with a step in the name: ``step-100``,
+    ``step1000``, ``step-001000-2BT``, ``checkpoint-100``, ``epoch=3-step=1200``, ``100``, ``ckpt_000123``.
+
+    Args:
+        source: A folder, or files and folders.
+        step_regex: Picks the step out of a name where the built-in forms do not; names that it does not match are
+            no members.
+
+    Raises:
+        DataError: If there is no folder, no step in any name, one step twice, or fewer than two checkpoints.
+        SettingError: If ``step_regex`` cannot be used.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        folder = Path(source)
+        if not folder.is_dir():
+            raise _not_a_folder(folder)
+        found, ignored = _in_folder(folder, step_regex)
+        name = str(folder)
+    else:
+        found, ignored = _in_list([Path(path) for path in source], step_regex), []
+        name = f"the list of {len(found)} paths"
+    _check(found, ignored, name, step_regex)
+    return Series(name, tuple(sorted(found, key=lambda c: c.step)), tuple(ignored))
+
+
+def common_stride(steps: Sequence[int]) -> int:
+    """The most frequent distance of neighbouring steps; the smallest of several.
+
+    Example:
+        >>> common_stride([1, 100, 200, 300, 500])
+        100
+    """
+    counts = Counter(b - a for a, b in pairwise(steps))
+    return min(counts, key=lambda stride: (-counts[stride], stride))
+
+
+def _in_folder(folder: Path, step_regex: str | None) -> tuple[list[Checkpoint], list[str]]:
+    root = Path(os.path.realpath(folder))
+    found, ignored, unread = [], [], []
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} must be readable; got {error.strerror}. Check its permissions.") from error
+    for path in entries:
+        if path.name.startswith("."):
+            continue
+        step = step_of(path.name, step_regex)
+        is_folder = path.is_dir()
+        member = is_folder or (path.name.endswith(SUFFIX) and not is_shard(path.name))
+        if is_folder and not says_step(path.name) and not _holds_model(path):
+            ignored.append(path.name)  # logs-2 and the like; an empty step-300, though, is a checkpoint that is gone
+        elif member and step is not None:
+            found.append(Checkpoint(step, path, root))
+        elif member or path.name.endswith(SUFFIX):
+            ignored.append(path.name)
+        elif path.suffix in UNSUPPORTED:
+            unread.append((step, path))
+    covered = {checkpoint.step for checkpoint in found}
+    left = [path for step, path in unread if step is not None and step not in covered]
+    if left or (unread and not found):
+        raise _unsupported(left or [path for _, path in unread])
+    return found, ignored
+
+
+def _holds_model(folder: Path) -> bool:
+    return os.path.lexists(folder / SINGLE) or os.path.lexists(folder / INDEX)
+
+
+def _in_list(paths: Sequence[Path], step_regex: str | None) -> list[Checkpoint]:
+    found = []
+    for path in paths:
+        if path.suffix in UNSUPPORTED:
+            raise _unsupported([path])
+        if not os.path.lexists(path):
+            raise DataError(f"every checkpoint in a list must exist; {path} does not. Take it out of the list.")
+        step = step_of(path.name, step_regex)
+        if step is None:  # checkpoint-100/model.safetensors
+            step = step_of(path.absolute().parent.name, step_regex)
+        if step is None:
+            raise DataError(
+                f"every checkpoint in a list must have a step in its name; {path} has none. "
+                r"Rename it to step-N, or give step_regex='...(\d+)'."
+            )
+        # a path that was named one by one may itself be a link; what lies behind it may not leave its folder
+        real = Path(os.path.realpath(path))
+        found.append(Checkpoint(step, path, real if real.is_dir() else real.parent))
+    return found
+
+
+def _check(found: Sequence[Checkpoint], ignored: Sequence[str], name: str, step_regex: str | None) -> None:
+    by_step: dict[int, Checkpoint] = {}
+    for checkpoint in found:
+        other = by_step.setdefault(checkpoint.step, checkpoint)
+        if other is not checkpoint:
+            raise DataError(
+                f"every step must have one checkpoint; step {checkpoint.step} has {other.path.name} and "
+                f"{checkpoint.path.name}. Give a list of files, or a step_regex that matches one of them."
+            )
+    if len(found) >= 2:
+        return
+    if _holds_model(Path(name)):
+        raise DataError(f"{name} is itself 1 checkpoint; at least 2 are needed to form an update. Give its parent.")
+    if not found and ignored:
+        how = f"step_regex={step_regex!r} finds none" if step_regex else "none has one"
+        raise DataError(
+            f"checkpoints must have a step in their names; {how} in {', '.join(ignored[:3])}"
+            f"{' ...' if len(ignored) > 3 else ''} of {name}. "
+            r"Rename them to step-N, or give step_regex='...(\d+)'."
+        )
+    raise DataError(
+        f"{name} holds {len(found)} checkpoint{'s' if len(found) != 1 else ''}; "
+        "at least 2 are needed to form an update."
+    )
+
+
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    row = {"step": checkpoint.step, "file": checkpoint.path.name, "bytes": None, "dtype": None, "tensors": None}
+    try:
+        with checkpoint.open() as reader:
+            dtypes = sorted({info.dtype for info in reader.tensors.values() if info.floating})
+            return row | {
+                "bytes": reader.n_bytes,
+                "dtype": "+".join(dtypes) or None,
+                "tensors": len(reader.tensors),
+                "problem": None,
+            }
+    except DataError as error:
+        return row | {"problem": str(error)}
+
+
+def _not_a_folder(path: Path) -> DataError:
+    if path.is_file():
+        kind = "a file" if path.suffix not in UNSUPPORTED else "a file of a format that this version does not read"
+        return DataError(
+            f"a series must be a folder or a list of checkpoints; {path} is {kind}. "
+            "Give the folder that it lies in, or several files."
+        )
+    return DataError(
+        f"a series must be a folder or a list of checkpoints; {path} does not exist. "
+        "Names of repositories on a hub are not read by this version: download the checkpoints first."
+    )
+
+
+def _unsupported(paths: Iterable[Path]) -> DataError:
+    first = next(iter(paths))
+    return DataError(
+        f"checkpoints must be safetensors files; {first} is {first.suffix}, which this version does not read. "
+        "Convert it: safetensors.torch.save_file(model.state_dict(), 'step-N.safetensors')."
+    )

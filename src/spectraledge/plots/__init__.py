@@ -1,0 +1,41 @@
+"""Figures of a recording: each file builds a table of arrays first and draws it second.
+
+Needs matplotlib only when something is drawn; knows nothing about torch.
+"""
+
+from __future__ import annotations
+
+from .block_map import block_map_table, plot_block_map
+from .catalogue import KINDS
+from .gap_position import gap_position_table, plot_gap_position
+from .health import health_table, plot_health
+from .metrics import metrics_table, plot_metrics
+from .norms import norms_table, plot_norms
+from .null import null_table
+from .overlaps import overlaps_table, plot_overlaps
+from .ratio_profile import plot_ratio_profile, ratio_profile_table
+from .singular_values import plot_singular_values, singular_values_table
+from .widths import plot_widths, widths_table
+
+__all__ = [
+    "KINDS",
+    "block_map_table",
+    "gap_position_table",
+    "health_table",
+    "metrics_table",
+    "norms_table",
+    "null_table",
+    "overlaps_table",
+    "plot_block_map",
+    "plot_gap_position",
+    "plot_health",
+    "plot_metrics",
+    "plot_norms",
+    "plot_overlaps",
+    "plot_ratio_profile",
+    "plot_singular_values",
+    "plot_widths",
+    "ratio_profile_table",
+    "singular_values_table",
+    "widths_table",
+]

@@ -1,0 +1,26 @@
+"""All kinds of figures, in the order of a report."""
+
+from __future__ import annotations
+
+from .block_map import BLOCK_MAP
+from .gap_position import GAP_POSITION
+from .health import HEALTH
+from .kind import Kind
+from .metrics import METRICS
+from .norms import NORMS
+from .overlaps import OVERLAPS
+from .ratio_profile import RATIO_PROFILE
+from .singular_values import SINGULAR_VALUES
+from .widths import WIDTHS
+
+KINDS: tuple[Kind, ...] = (
+    METRICS,
+    SINGULAR_VALUES,
+    RATIO_PROFILE,
+    GAP_POSITION,
+    WIDTHS,
+    OVERLAPS,
+    NORMS,
+    BLOCK_MAP,
+    HEALTH,
+)
