@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -370,7 +371,7 @@ def test_complex_weights_are_pairs_of_real_ones(tmp_path: Path) -> None:
         save_file({"w": state}, tmp_path / f"step-{step}.safetensors")
     for limit in (2**20, 500):
         r = se.analyze(tmp_path, window=2, memory_bytes=limit)
-        expected = [float((b - a).to(torch.complex128).abs().square().sum()) for a, b in zip(states, states[1:])]
+        expected = [float((b - a).to(torch.complex128).abs().square().sum()) for a, b in pairwise(states)]
         np.testing.assert_allclose(r.products[:, 0, 0], expected, rtol=RELATIVE)
 
 
@@ -379,6 +380,16 @@ def test_two_checkpoints_must_be_readable(tmp_path: Path) -> None:
     (tmp_path / "step-2.safetensors").write_bytes(b"")
     with pytest.raises(DataError, match=r"at least 2 checkpoints .* holds 2, of which 1 can be read\. .*cut short"):
         se.analyze(tmp_path, window=2)
+
+
+def test_checkpoints_without_a_neighbour_form_no_update(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_file({"w": torch.arange(3.0) * step}, tmp_path / f"step-{step}.safetensors")
+    (tmp_path / "step-2.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"neighbours of equal structure; .* has none\. .*step-2\.safetensors"):
+        se.analyze(tmp_path, window=2)
+    r = se.analyze([tmp_path / "step-1.safetensors", tmp_path / "step-3.safetensors"], window=2)
+    np.testing.assert_array_equal(r.n_steps, [2])
 
 
 def test_an_existing_recording_is_refused_before_anything_is_read(

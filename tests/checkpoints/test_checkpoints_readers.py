@@ -218,7 +218,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)  # socket paths are short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("x.safetensors")
-        with pytest.raises(DataError, match="x.safetensors must be a whole safetensors checkpoint"):
+        with pytest.raises(DataError, match=r"x\.safetensors must be a whole safetensors checkpoint"):
             CheckpointReader("x.safetensors")
 
 
@@ -321,7 +321,7 @@ def test_a_file_cut_while_read_is_an_error_and_no_signal(tmp_path: Path) -> None
     good(path, {"w": torch.zeros(2**18)})
     with CheckpointReader(path) as reader:
         os.truncate(path, 4096)
-        with pytest.raises(DataError, match="x.safetensors must be a whole"):
+        with pytest.raises(DataError, match=r"x\.safetensors must be a whole"):
             reader.read("w")
 
 
@@ -358,7 +358,7 @@ def test_random_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
     n_refused = 0
     for _ in range(300):
         damaged = content.copy()
-        where = rng.integers(0, 250, size=rng.integers(1, 4))  # in the header, mostly
+        where = rng.integers(0, 220, size=rng.integers(1, 4))  # in the header, mostly
         damaged[where] = rng.integers(0, 256, size=len(where))
         path.write_bytes(damaged.tobytes()[: rng.integers(1, len(damaged) + 40)])
         try:

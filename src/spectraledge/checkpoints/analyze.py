@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from .._attach import _lags, _whole
-from ..errors import OutputError, SettingError
+from ..errors import DataError, OutputError, SettingError
 from ..recording import Recording, RecordingWriter, load
 from ..recording.log import recording_file
 from ..stream.blocks import Blocks, BlockScheme, make_blocks
@@ -95,6 +95,8 @@ def analyze(
     series = source if isinstance(source, Series) else find_series(source, step_regex=step_regex)
     choices = _Choices(n_lags, blocks, params, heads, memory_bytes, strict)
     scanned, segments = _compute(series, choices, progress)
+    if not any(segment.rows for segment in segments):
+        raise _no_update(series, scanned)
     every = common_stride([member.step for stretch in scanned.stretches for member in stretch.members])
     meta = describe(series, scanned, segments) | {"window": window, "every": every}
     with RecordingWriter(out, mode="overwrite" if overwrite else "new", header_meta=meta) as writer:
@@ -166,6 +168,15 @@ def _plan(stretch: Stretch, choices: _Choices) -> _Plan:
     groups = make_groups(blocks, once.entries, choices.lags, choices.memory_bytes)
     _check_memory(max(group.n_bytes for group in groups), choices)
     return _Plan(stretch, once, blocks, groups, tied)
+
+
+def _no_update(series: Series, scanned: Scan) -> DataError:
+    changes = "; ".join(stretch.reason for stretch in scanned.stretches[1:])
+    problems = " ".join(scanned.skipped[i] for i in sorted(scanned.skipped)[:1])
+    return DataError(
+        f"an update needs two checkpoints that are neighbours of equal structure; {series.source} has none. "
+        f"{problems or f'They differ: {changes}.'}"
+    )
 
 
 def _check_memory(n_bytes: int, choices: _Choices) -> None:

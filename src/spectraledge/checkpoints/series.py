@@ -123,10 +123,10 @@ def _in_folder(folder: Path, step_regex: str | None) -> tuple[list[Checkpoint], 
             continue
         step = step_of(path.name, step_regex)
         is_folder = path.is_dir()
+        if is_folder and not _holds_model(path) and (step is None or not (step_regex or says_step(path.name))):
+            continue  # logs-2 and the like; an empty step-300, though, is a checkpoint that is gone
         member = is_folder or (path.name.endswith(SUFFIX) and not is_shard(path.name))
-        if is_folder and not says_step(path.name) and not _holds_model(path):
-            ignored.append(path.name)  # logs-2 and the like; an empty step-300, though, is a checkpoint that is gone
-        elif member and step is not None:
+        if member and step is not None:
             found.append(Checkpoint(step, path, root))
         elif member or path.name.endswith(SUFFIX):
             ignored.append(path.name)

@@ -76,8 +76,7 @@ def grok_steps(steps: ArrayLike, accuracy: ArrayLike) -> GrokSteps:
         >>> found.first_090.step, found.first_095.step, found.sustained_098.step, found.steepest.step
         (200.0, 300.0, 500.0, 150.0)
 
-    Source: first >= 0.95 is arXiv:2603.28964's table, three times >= 0.98 the stopping rule of its modular
-        runs,
+    Source: first >= 0.95 is arXiv:2603.28964's table, three times >= 0.98 the stopping rule of its modular runs,
     first >= 0.9 its lead times; the steepest rise is derived (threshold-free).
     """
     x, y = _checked(steps, accuracy)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .colors import GREY
-from .panel import Band, Heat, Line, Mark, Panel, Points, Row, legend
+from .panel import Band, Heat, Layer, Line, Mark, Panel, Points, Row, extents_of, legend
+from .ticks import log_ticks, shorten, tick_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DASHES = {"solid": "-", "dash": "--", "dot": ":"}
+DASHES: dict[str, Any] = {"solid": "-", "dash": "--", "dot": ":"}
 _MAP = "cividis"  # from dark to light for every kind of eye
 
 
@@ -45,34 +46,39 @@ def fill_row(ax: Axes, row: Row, extent: tuple[float, float] | None) -> None:
 
 
 def legend_handles(panels: Sequence[Panel]) -> tuple[list[str], list[Any]]:
-    """Names and proxy artists of all layers of some panels."""
+    """Names and proxy artists of all layers of some panels, without guides that lie off the axes."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     names: list[str] = []
     handles: list[Any] = []
+    extents = extents_of(panels)
+    shown = {
+        layer.name
+        for panel in panels
+        for row in panel.rows
+        for layer in row.layers
+        if not isinstance(layer, Heat) and _on_axes(layer, extents[row.axis])
+    }
     for name, layer in legend(panels).items():
+        if not isinstance(layer, Mark) and name not in shown:
+            continue
         names.append(name)
         if isinstance(layer, Band):
             handles.append(Patch(color=layer.color, alpha=min(1.0, 1.6 * layer.opacity), linewidth=0))
         elif isinstance(layer, Points):
             handles.append(Line2D([], [], color=layer.color, marker="o", markersize=4, linestyle="none"))
-        elif isinstance(layer, Line | Mark):
+        else:
             width = layer.width if isinstance(layer, Line) else 1.0
-            handles.append(Line2D([], [], color=layer.color, linewidth=width, linestyle=_DASHES[layer.dash]))
+            handles.append(Line2D([], [], color=layer.color, linewidth=width, linestyle=DASHES[layer.dash]))
     return names, handles
 
 
-def shorten(name: str, limit: int = 24) -> str:
-    """A name with its middle left out where it is long.
-
-    >>> shorten("encoder.layers.0.attention.out", 16)
-    'encoder…tion.out'
-    """
-    if len(name) <= limit:
-        return name
-    front = (limit - 1) // 2
-    return f"{name[:front]}…{name[len(name) - (limit - 1 - front) :]}"
+def _on_axes(layer: Layer, extent: tuple[float, float] | None) -> bool:
+    if not (isinstance(layer, Line) and layer.guide and extent is not None):
+        return True
+    with np.errstate(invalid="ignore"):
+        return bool(np.any((layer.y >= extent[0]) & (layer.y <= extent[1])))
 
 
 def _layer(ax: Axes, layer: Line | Band | Points) -> None:
@@ -92,8 +98,10 @@ def _layer(ax: Axes, layer: Line | Band | Points) -> None:
         )
     else:
         marker = "o" if layer.markers else None
-        style = _DASHES[layer.dash]
-        ax.plot(layer.x, layer.y, color=layer.color, linewidth=layer.width, linestyle=style, marker=marker, markersize=3)
+        style = DASHES[layer.dash]
+        ax.plot(
+            layer.x, layer.y, color=layer.color, linewidth=layer.width, linestyle=style, marker=marker, markersize=3
+        )
 
 
 def _heat(ax: Axes, heat: Heat, extent: tuple[float, float] | None) -> None:
@@ -131,28 +139,6 @@ def cell_edges(x: np.ndarray) -> np.ndarray:
     return np.concatenate([[2 * x[0] - middle[0]], middle, [2 * x[-1] - middle[-1]]])
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: decades where there are several, else 1-2-5, else round steps.
-
-    >>> log_ticks(0.9, 2e4)
-    [1.0, 10.0, 100.0, 1000.0, 10000.0]
-    >>> log_ticks(1.0, 6.0)
-    [1.0, 2.0, 5.0]
-    """
-    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    powers = 10.0**decades
-    inside = powers[(powers >= low) & (powers <= high)]
-    if len(inside) >= 3:
-        return [float(v) for v in inside[:: -(-len(inside) // 6)]]
-    fine = np.sort(np.concatenate([powers * m for m in (1, 2, 5)]))
-    fine = fine[(fine >= low * (1 - 1e-12)) & (fine <= high * (1 + 1e-12))]
-    if len(fine) >= 3:
-        return [float(f"{v:.3g}") for v in fine]
-    step = 10.0 ** np.floor(np.log10((high - low) / 2))
-    step *= next(m for m in (5, 2, 1) if (high - low) / (m * step) >= 2)
-    return [float(f"{v:.6g}") for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]
-
-
 def _log_ticks(ax: Axes, extent: tuple[float, float]) -> None:
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
@@ -167,20 +153,3 @@ def _few_ticks(bar: Any, extent: tuple[float, float]) -> None:
     ticks = log_ticks(*extent)
     bar.set_ticks(ticks, labels=[tick_text(v) for v in ticks])
     bar.minorticks_off()
-
-
-_POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def tick_text(value: float) -> str:
-    """A number on a logarithmic axis.
-
-    >>> tick_text(0.05), tick_text(1e-5), tick_text(2e6)
-    ('0.05', '10⁻⁵', '2·10⁶')
-    """
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:g}"
-    mantissa, exponent = f"{value:e}".split("e")
-    power = "10" + str(int(exponent)).translate(_POWERS)
-    m = float(mantissa)
-    return power if m == 1 else f"{m:g}·{power}"

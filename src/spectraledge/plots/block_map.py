@@ -87,8 +87,8 @@ BLOCK_MAP = Kind(
     key="block_map",
     title="Blocks over time",
     reading=(
-        "The first map shows where the updates' energy sits, the second how far one direction dominates in each block; a "
-        "change in one block only is a change in that layer."
+        "The first map shows where the updates' energy sits, the second how far one direction dominates in each; "
+        "a change in one block only is a change in that layer."
     ),
     method="Each block by itself, raw rows; shares add up to 1 over all blocks. Colours of both maps: dark is low.",
     table=block_map_table,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import require
-from .axes import fill_row, legend_handles
+from .axes import DASHES, fill_row, legend_handles
 from .colors import GRID, INK
-from .panel import Panel, Row, legend, row_extent, x_extent
+from .panel import Panel, extents_of, x_extent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def draw_panel(panel: Panel, ax: Axes | None = None) -> Figure:
             axes.append(ax.inset_axes((0.0, top - height * unit, 1.0, height * unit)))
             top -= (height + room) * unit
         ax.set_title(panel.title, loc="left", fontweight="bold", pad=20)
-        _fill_column(axes, panel, [row_extent([row]) for row in panel.rows], x_extent([panel]))
+        _fill_column(axes, panel, extents_of([panel]), x_extent([panel]))
         names, handles = legend_handles([panel])
         if handles:
             axes[0].legend(handles, names, fontsize=7, ncols=2, framealpha=0.8, loc="best")
@@ -93,11 +93,11 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str] = ()) -> Figure:
     width = max(7.4, 4.6 * len(panels)) if len(panels) > 1 else 7.4
     inner = (width - 0.15) / len(panels)
     reading = textwrap.wrap(panels[0].reading, int(width * _PER_INCH))
-    notes = [line for note in _notes(panels) for line in textwrap.wrap(note, int(width * _PER_INCH))]
+    notes = [line for text in _foot(panels, names) for line in textwrap.wrap(text, int(width * _PER_INCH))]
     with style():
         labels, handles = legend_handles(panels)
         columns, lines = _pack(labels, width - 0.3)
-        head = 0.42 + _TEXT * len(reading) + 0.19 * lines + (0.28 if any(names) else 0.04) + 0.26
+        head = 0.46 + _TEXT * len(reading) + 0.2 * lines + (0.3 if any(names) else 0.04) + 0.26
         foot = 0.5 + _TEXT * len(notes)
         height = head + _ROW * sum(heights) + _GAP * (len(heights) - 1) + foot
         figure = Figure(figsize=(width, height))
@@ -108,7 +108,7 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str] = ()) -> Figure:
         text(0.15, 0.12, panels[0].title, fontweight="bold", fontsize=11.5)
         text(0.15, 0.4, "\n".join(reading), fontsize=8, color=_SOFT, linespacing=1.25)
         if handles:
-            y = 0.42 + _TEXT * len(reading)
+            y = 0.44 + _TEXT * len(reading)
             figure.legend(
                 handles,
                 labels,
@@ -125,7 +125,7 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str] = ()) -> Figure:
         for column, panel in enumerate(panels):
             start, span = 0.15 + column * inner + left, inner - left - right
             if names:
-                text(0.15 + column * inner, head - 0.5, _short(names[column], inner), fontweight="bold", color=_SOFT)
+                text(0.15 + column * inner, head - 0.47, _short(names[column], inner), fontweight="bold", color=_SOFT)
             axes = []
             y = height - head
             for row_height in heights:
@@ -133,8 +133,7 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str] = ()) -> Figure:
                 box = (start / width, y / height, span / width, row_height * _ROW / height)
                 axes.append(figure.add_axes(box))
                 y -= _GAP
-            extents = [row_extent(_rows_at(panels, i)) for i in range(len(heights))]
-            _fill_column(axes, panel, extents, x_extent(panels))
+            _fill_column(axes, panel, extents_of(panels), x_extent(panels))
         if notes:
             text(0.15, height - foot + 0.46, "\n".join(notes), fontsize=8, color=_SOFT, linespacing=1.25)
     return figure
@@ -143,16 +142,16 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str] = ()) -> Figure:
 def _fill_column(
     axes: Sequence[Axes],
     panel: Panel,
-    extents: Sequence[tuple[float, float] | None],
+    extents: Mapping[object, tuple[float, float] | None],
     x_range: tuple[float, float] | None,
 ) -> None:
     for i, ax in enumerate(axes):
         if i >= len(panel.rows):
             ax.set_axis_off()
             continue
-        fill_row(ax, panel.rows[i], extents[i])
+        fill_row(ax, panel.rows[i], extents[panel.rows[i].axis])
         for mark in panel.marks:
-            ax.axvline(mark.x, color=mark.color, linewidth=1.0, linestyle={"solid": "-", "dash": "--"}.get(mark.dash, ":"))
+            ax.axvline(mark.x, color=mark.color, linewidth=0.9, linestyle=DASHES[mark.dash])
         if x_range is not None:
             ax.set_xlim(*x_range)
         last = i == len(panel.rows) - 1
@@ -172,12 +171,12 @@ def _with_row(panels: Sequence[Panel], i: int) -> list[Panel]:
     return [panel for panel in panels if i < len(panel.rows)]
 
 
-def _rows_at(panels: Sequence[Panel], i: int) -> list[Row]:
-    return [panel.rows[i] for panel in _with_row(panels, i)]
-
-
-def _notes(panels: Sequence[Panel]) -> list[str]:
-    return list(dict.fromkeys(panel.note for panel in panels if panel.note and panel.rows))
+def _foot(panels: Sequence[Panel], names: Sequence[str]) -> list[str]:
+    """Settings and counts of each run, then what is missing."""
+    heads = [f"{name}: " for name in names] if len(panels) > 1 and names else [""] * len(panels)
+    facts = [head + panel.facts for head, panel in zip(heads, panels) if panel.facts]
+    notes = list(dict.fromkeys(panel.note for panel in panels if panel.note and panel.rows))
+    return facts + notes
 
 
 def _margins(panels: Sequence[Panel]) -> tuple[float, float]:
@@ -194,7 +193,7 @@ def _pack(labels: Sequence[str], width: float) -> tuple[int, int]:
     n = len(labels)
     for columns in range(n, 0, -1):
         lines = -(-n // columns)
-        widths = [max(0.42 + 0.068 * len(label) for label in labels[c : c + lines]) for c in range(0, n, lines)]
+        widths = [max(0.46 + 0.077 * len(label) for label in labels[c : c + lines]) for c in range(0, n, lines)]
         if sum(widths) <= width:
             return columns, lines
     return max(n, 1), 1 if n else 0
@@ -203,6 +202,3 @@ def _pack(labels: Sequence[str], width: float) -> tuple[int, int]:
 def _short(name: str, inches: float) -> str:
     limit = max(8, int(inches * 11))
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
-
-
-__all__ = ["draw_panel", "draw_panels", "legend", "style"]

@@ -119,8 +119,8 @@ GAP_POSITION = Kind(
         "rule reports, is what noise does."
     ),
     method=(
-        "plain: largest σⱼ/σⱼ₊₁; weighted: that ratio times σⱼ's share of the sum, which favours 1; guarded: plain with "
-        "j ≤ W/2 and resolved modes. p: share of 199 draws of the null with a gap as large; windows overlap, so "
+        "plain: largest σⱼ/σⱼ₊₁; weighted: that ratio times σⱼ's share of the sum, which favours 1; guarded: plain "
+        "with j ≤ W/2 and resolved modes. p: share of 199 draws of the null with a gap as large; windows overlap, so "
         "neighbouring p-values are not independent."
     ),
     table=gap_position_table,

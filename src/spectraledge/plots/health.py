@@ -90,8 +90,8 @@ HEALTH = Kind(
     key="health",
     title="Health of the recording",
     reading=(
-        "Many unchanged entries mean a precision too coarse for the updates; no window crosses a seam or holds an update "
-        "with non-finite entries, so that the lines above have holes there."
+        "Many unchanged entries mean a precision too coarse for the updates; no window crosses a seam or holds an "
+        "update with non-finite entries, so that the lines above have holes there."
     ),
     method="As recorded. Remarks: seam, lost, uneven (another number of steps), zero update, nonfinite.",
     table=health_table,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import DataError
-from .panel import Mark, Panel, Row
+from .panel import STEPS, Mark, Panel, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +41,8 @@ class Kind:
     method: str
     table: Callable[..., Table]
     rows: Callable[[Table], Sequence[Row]]
-    options: tuple[str, ...] = ("window", "stride", "block", "normalisation")
-    x_label: str = "optimizer step"
+    options: tuple[str, ...] = ("window", "stride", "block", "normalisation", "seed")
+    x_label: str = STEPS
 
     def panel(self, source: Recording | Mapping[str, Any], *, marks: Sequence[Mark] = (), **options: Any) -> Panel:
         """The panel of a recording or of a table made before.
@@ -61,13 +61,13 @@ class Kind:
         try:
             table = self._table(source, options)
         except DataError as error:
-            return _with(empty, note=str(error))
-        return _with(
+            return replace(empty, note=str(error))
+        return replace(
             empty,
             rows=tuple(self.rows(table)),
             facts=table.get("facts", ""),
             note=table.get("note", ""),
-            marks=tuple(marks) if self.x_label == "optimizer step" else (),
+            marks=tuple(marks) if self.x_label == STEPS else (),
         )
 
     def draw(
@@ -87,10 +87,6 @@ class Kind:
         if isinstance(source, Mapping):
             return dict(source)
         return self.table(source, **{name: value for name, value in options.items() if name in self.options})
-
-
-def _with(panel: Panel, **changes: Any) -> Panel:
-    return Panel(**{**vars(panel), **changes})
 
 
 def window_facts(spectra: Spectra, n_steps: np.ndarray) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .colors import CYCLE
+from .colors import CYCLE, GREY
 from .kind import Kind, Table
 from .panel import Line, Mark, Row, positive
 
@@ -71,7 +71,7 @@ def metrics_rows(table: Table) -> list[Row]:
 
 def _color(name: str, i: int) -> str:
     # The same set in both rows has the same colour.
-    for start, color in (("train", CYCLE[0]), ("test", CYCLE[1]), ("val", CYCLE[2]), ("batch", CYCLE[5])):
+    for start, color in (("train", CYCLE[0]), ("test", CYCLE[1]), ("val", CYCLE[2]), ("batch", GREY)):
         if name.lower().startswith(start):
             return color
     return CYCLE[(3 + i) % len(CYCLE)]

@@ -100,12 +100,12 @@ NORMS = Kind(
     key="norms",
     title="Norms and weight decay",
     reading=(
-        "Where |cos(v₁, θ)| is near 1 and weight decay a large share, the leading mode is the parameters shrinking, not "
-        "something being learned."
+        "Where |cos(v₁, θ)| is near 1 and weight decay a large share, the leading mode is the parameters shrinking, "
+        "not something being learned."
     ),
     method=(
-        "‖δ‖ is the length of a whole recorded update, of several optimizer steps. The signed share is the part of ‖δ‖² "
-        "that decoupled weight decay accounts for; the ratio of norms may exceed 1 where gradient and decay cancel."
+        "‖δ‖ is the length of a whole recorded update, of several optimizer steps. The signed share is the part of "
+        "‖δ‖² that decoupled weight decay accounts for; the ratio of norms exceeds 1 where gradient and decay cancel."
     ),
     table=norms_table,
     rows=norms_rows,

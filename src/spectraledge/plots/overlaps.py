@@ -161,7 +161,11 @@ def overlaps_rows(table: Table) -> list[Row]:
             low, high = table[f"{which}_null_low"][:, j], table[f"{which}_null_high"][:, j]
             if np.isfinite(low).any():
                 bands.append(Band(x, low, high, "null, 5-95 % (same colour)", _COLORS[j], opacity=0.13))
-            lines.append(Line(table[f"{which}_steps"], table[f"{which}_overlap"][:, j], f"v{sub(j + 1)}", _COLORS[j]))
+            lines.append(
+                Line(
+                    table[f"{which}_steps"], table[f"{which}_overlap"][:, j], f"v{sub(j + 1)}", _COLORS[j], width=1.2
+                )
+            )
         rows.append(Row(label, tuple(bands + lines), limits=(-0.03, 1.03), height=1.2))
     return rows
 
@@ -179,7 +183,7 @@ OVERLAPS = Kind(
     ),
     table=overlaps_table,
     rows=overlaps_rows,
-    options=("window", "stride", "block"),
+    options=("window", "stride", "block", "seed"),
 )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Dash = Literal["solid", "dash", "dot"]
 
+STEPS = "optimizer step"
 _PAD = 0.05  # of the extent, on both sides
 
 
@@ -101,6 +102,11 @@ class Row:
     height: float = 1.0
 
     @property
+    def axis(self) -> object:
+        """Equal for rows of different runs that can be compared on one y axis."""
+        return self.label, self.log, self.ticks
+
+    @property
     def heat(self) -> Heat | None:
         """The map that this row shows, if it shows one."""
         return next((layer for layer in self.layers if isinstance(layer, Heat)), None)
@@ -129,7 +135,7 @@ class Panel:
     rows: tuple[Row, ...] = ()
     facts: str = ""
     note: str = ""
-    x_label: str = "optimizer step"
+    x_label: str = STEPS
     marks: tuple[Mark, ...] = field(default=())
 
 
@@ -158,6 +164,15 @@ def row_extent(rows: Iterable[Row]) -> tuple[float, float] | None:
     return (float(10**low), float(10**high)) if log else (low, high)
 
 
+def extents_of(panels: Iterable[Panel]) -> dict[object, tuple[float, float] | None]:
+    """Common extents of the rows that show the same quantity on the same kind of axis, by ``Row.axis``."""
+    alike: dict[object, list[Row]] = {}
+    for panel in panels:
+        for row in panel.rows:
+            alike.setdefault(row.axis, []).append(row)
+    return {axis: row_extent(rows) for axis, rows in alike.items()}
+
+
 def x_extent(panels: Iterable[Panel]) -> tuple[float, float] | None:
     """Common x range of panels that are to be compared, or None where nothing is drawn."""
     every = [layer.x for panel in panels for row in panel.rows for layer in row.layers if len(layer.x)]
@@ -168,9 +183,9 @@ def x_extent(panels: Iterable[Panel]) -> tuple[float, float] | None:
     return low - pad, high + pad
 
 
-def legend(panels: Iterable[Panel]) -> dict[str, Layer | Mark]:
+def legend(panels: Iterable[Panel]) -> dict[str, Line | Band | Points | Mark]:
     """What each name in a figure looks like, in the order of appearance; maps have scales instead."""
-    entries: dict[str, Layer | Mark] = {}
+    entries: dict[str, Line | Band | Points | Mark] = {}
     for panel in panels:
         for layer in [*(layer for row in panel.rows for layer in row.layers), *panel.marks]:
             if not isinstance(layer, Heat):

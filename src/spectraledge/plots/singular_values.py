@@ -51,6 +51,8 @@ def singular_values_table(
     null = null_table(spectra, seed=seed)
     unresolved = int(np.sum(~spectra.resolved & np.isfinite(spectra.singular_values)))
     facts = window_facts(spectra, recording.n_steps) + p_eff_words(null["p_eff"])
+    if np.isfinite(spectra.floor).any():
+        facts += f" · floor ≤ {np.nanmax(spectra.floor):.1e}"
     if unresolved:
         facts += f" · {unresolved} values at or below the floor"
     return {
@@ -80,9 +82,9 @@ def singular_values_rows(table: Table) -> list[Row]:
                 table["null_steps"],
                 positive(table["null_low"][:, j]),
                 positive(table["null_high"][:, j]),
-                "null, 5-95 % for each σ",
-                GREY,
-                opacity=0.22,
+                "null, 5-95 % (same colour)",
+                colors[j],
+                opacity=0.14,
             )
             for j in range(sigma.shape[1])
         ]
@@ -97,8 +99,8 @@ SINGULAR_VALUES = Kind(
     key="singular_values",
     title="Singular values of the updates",
     reading=(
-        "A mode stands for a signal where its line leaves the grey band that noise of the same norms would fill; a "
-        "line that only falls shows updates getting shorter."
+        "A mode stands out where its line leaves the band of its own colour, which noise of the same norms would "
+        "fill; a line that falls within it only shows updates getting shorter, and σ₁ above it may be weight decay."
     ),
     method="σ from the Gram matrix of the last W updates, not centred. " + METHOD,
     table=singular_values_table,

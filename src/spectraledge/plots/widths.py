@@ -103,13 +103,13 @@ WIDTHS = Kind(
     key="widths",
     title="Widths of the gap",
     reading=(
-        "A collapse of g₂₃ means something only as far as it exceeds the fall of tr G, and its share of tr G leaves the "
-        "grey band: shrinking updates alone make it fall by orders of magnitude."
+        "A collapse of g₂₃ means something only as far as it exceeds the fall of tr G, and its share of tr G leaves "
+        "the grey band: shrinking updates alone make it fall by orders of magnitude."
     ),
     method="width is in units of σ, g₂₃ and tr G in units of σ². " + METHOD,
     table=widths_table,
     rows=widths_rows,
-    options=("window", "stride", "block"),
+    options=("window", "stride", "block", "seed"),
 )
 
 

@@ -352,7 +352,8 @@ class Monitor:
 
     def _block_info(self) -> list[dict[str, Any]]:
         """Blocks as recorded; those whose tensors share one parameter group say which (index into ``lr_sum``)."""
-        group_of, index = {}, 0
+        group_of: dict[str, int] = {}
+        index = 0
         for optimizer in self._counter.optimizers:
             for group in optimizer.param_groups:
                 group_of |= {self._names[id(p)]: index for p in group["params"] if id(p) in self._names}

@@ -138,8 +138,7 @@ def _bucket(p_eff: Array, window: int) -> Array:
 def _exceedances(correlations: Array, norms: Array, observed: Array, rule: Rule) -> Array:
     """Number of draws whose largest score reaches ``observed``, for each row of ``norms``.
 
-    Ostrowski: sigma_j of rows with norms n lies within n_(j) [s_min, s_max] of the unit rows' extreme
-        singular
+    Ostrowski: sigma_j of rows with norms n lies within n_(j) [s_min, s_max] of the unit rows' extreme singular
     values. So the score of the sorted norms, times or over a power of s_max/s_min, bounds the score of a
     draw, and most draws need no diagonalisation.
     """

@@ -1,0 +1,53 @@
+# `make demo` and `make test` work as the first command on a machine with Python 3.11 or newer, gcc and make:
+# they make the environment themselves.
+#
+# torch is installed first and pinned, so that nothing else can pull another build. On a machine without a GPU
+# name the index of torch's CPU builds, see README: make test TORCH_PIP="--index-url ..."
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_PIP ?=
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+STAMP = $(VENV)/.installed
+SOURCES = src tests benchmarks examples setup.py
+
+.PHONY: install demo test check format lint types examples bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml setup.py constraints.txt src/spectraledge/stream/append.c
+	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed; got ' + sys.version.split()[0] + '. Name one: make PYTHON=python3.11 ...')"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH_PIP) torch
+	$(PIP) --editable ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/spectraledge demo --out demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP) lint types test
+
+format: $(STAMP)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench_append.py --backend-memory torch
+	$(BIN)/python benchmarks/bench_append.py --backend-memory compiled
+	$(BIN)/python benchmarks/bench_append.py
+	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/python benchmarks/bench_load.py
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info src/spectraledge/stream/*.so

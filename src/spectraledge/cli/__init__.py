@@ -1,0 +1,10 @@
+"""The command line: ``spectraledge plan | show | list | analyze | run | report``. Holds no logic.
+
+Exit status 0: done. 2: the user's mistake, told in one sentence on standard error. 1: a fault of ours.
+"""
+
+from __future__ import annotations
+
+from .main import main
+
+__all__ = ["main"]

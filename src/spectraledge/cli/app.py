@@ -1,0 +1,225 @@
+"""The commands: each reads its options, calls one function of the library and shows what came back.
+
+Imports torch nowhere but inside the commands that compute with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import options as o
+from .content import RULES, Content, overview, recording_content, spectrum_content
+from .progress import Progress
+from .render import print_json, print_line, print_overview, print_series, print_spectrum, print_table
+
+app = typer.Typer(
+    name="spectraledge",
+    help="Record the spectrum of parameter updates of a training run, and look at it.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"spectraledge {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def plan(
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="A checkpoint of the model (safetensors), instead of --parameters.")
+    ] = None,
+    parameters: Annotated[str | None, typer.Option(help="Trainable entries, for example 124e6.")] = None,
+    blocks: Annotated[str, typer.Option(help="Their number, or with a checkpoint the name of a scheme.")] = "",
+    window: o.Window = 10,
+    every: Annotated[int, typer.Option(help="Optimizer steps between snapshots.")] = 100,
+    lags: o.Lags = None,
+    step_ms: Annotated[float | None, typer.Option(help="Milliseconds that a training step takes.")] = None,
+    device: Annotated[str, typer.Option(help="Where the ring would live.")] = "cpu",
+    json: o.Json = False,
+) -> None:
+    """What monitoring a model would cost on this machine."""
+    from .plan import plan_content, plan_rows
+
+    content = plan_content(checkpoint, parameters, blocks, window, every, lags, step_ms, device)
+    if json:
+        print_json(content)
+        return
+    print_table(plan_rows(content), "Plan")
+
+
+@app.command()
+def show(
+    path: Annotated[str, typer.Argument(help="Run folder, or recording file.")],
+    window: o.Window = 10,
+    stride: Annotated[int, typer.Option(help="Updates added up into one row.")] = 1,
+    block: Annotated[str, typer.Option(help="Block, or a pattern such as 'layers.0*'.")] = "all",
+    rule: Annotated[str | None, typer.Option(help=f"Show one rule for k* only: {', '.join(RULES)}.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table of all windows to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the singular values over time into this file.")] = None,
+    json: o.Json = False,
+) -> None:
+    """What a recording holds, and the spectrum of its last window."""
+    from ..recording import load
+
+    recording = load(path)
+    content = recording_content(recording, window=window, stride=stride, block=block, rule=rule)
+    if csv is not None:
+        content["csv"] = str(recording.to_csv(csv, window=window, stride=stride, block=block))
+    if plot is not None:
+        from .plot import save_plot
+
+        content["plot"] = str(save_plot(recording, plot, window=window, stride=stride, block=block))
+    _print_recording(content, json)
+
+
+@app.command(name="list")
+def list_(json: o.Json = False) -> None:
+    """Experiments that can be run by name."""
+    from ..experiments import catalogue
+
+    rows = [{"name": name, "description": catalogue.entry(name).description} for name in catalogue.names()]
+    if json:
+        print_json(rows)
+    else:
+        print_table(rows, "Experiments")
+
+
+@app.command()
+def analyze(
+    source: Annotated[list[str], typer.Argument(help="A folder of safetensors checkpoints, or several of them.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder for the recording.")] = None,
+    window: o.Window = 10,
+    lags: o.Lags = None,
+    blocks: o.Blocks = "layer",
+    params: Annotated[str | None, typer.Option(help="Only tensors whose names this expression finds.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads, for --blocks head.")] = None,
+    step_regex: Annotated[str | None, typer.Option(help=r"Picks the step out of a name: 'step-(\d+)'.")] = None,
+    memory: Annotated[str, typer.Option(help="Bytes that may be used; larger models take several passes.")] = "2.1e9",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable checkpoint.")] = False,
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+) -> None:
+    """Record the updates between checkpoints that a run has saved."""
+    from ..checkpoints.analyze import analyze as run_analysis
+    from ..checkpoints.series import find_series
+
+    series = find_series(source[0] if len(source) == 1 else source, step_regex=step_regex)
+    table = series.table()
+    if not json:
+        print_series(table, f"{len(table)} checkpoints in {series.source}")
+        if series.ignored:
+            print_line(f"left out, without a step in their names: {', '.join(series.ignored)}")
+    with Progress("checkpoints") as progress:
+        recording = run_analysis(
+            series,
+            out=out,
+            window=window,
+            lags=lags,
+            blocks=blocks,
+            params=params,
+            heads=heads,
+            memory_bytes=o.whole("memory", memory),
+            strict=strict,
+            overwrite=overwrite,
+            progress=progress.update,
+        )
+    _print_result({"series": table}, recording, window, json)
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="An experiment; `spectraledge list` names them.")],
+    seed: Annotated[int | None, typer.Option(help="Of initialisation, data and batches; 42 where not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, key=value; may be repeated.")] = None,
+    window: o.Window = 10,
+    every: Annotated[int, typer.Option(help="Optimizer steps between snapshots.")] = 25,
+    lags: o.Lags = None,
+    blocks: o.Blocks = "layer",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: o.Overwrite = False,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 0 for none.")] = None,
+    json: o.Json = False,
+) -> None:
+    """Train a catalogued experiment under the monitor."""
+    from ..experiments.run import run as run_experiment
+    from ..experiments.settings import parse_settings
+
+    settings = parse_settings(set_ or [])
+    with Progress(name) as progress:
+        recording = run_experiment(
+            name,
+            seed=seed,
+            out=out,
+            settings=settings,
+            window=window,
+            every=every,
+            lags=lags,
+            blocks=blocks,
+            resume=resume,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            progress=lambda step, steps, metrics: progress.update(step, steps, o.metrics_note(metrics)),
+        )
+    _print_result({"experiment": name}, recording, window, json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, or folders above them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    figures: Annotated[Path | None, typer.Option(help="Also write every figure into this folder.")] = None,
+    window: o.Window = 10,
+    json: o.Json = False,
+) -> None:
+    """One self-contained page of figures on one or several runs."""
+    from ..reporting import figures as write_figures
+    from ..reporting import report as write_report
+
+    content: Content = {"report": str(write_report(runs, out, window=window))}
+    if figures is not None:
+        content["figures"] = [str(path) for path in write_figures(runs, figures, window=window) or [figures]]
+    if json:
+        print_json(content)
+    else:
+        print_line(f"wrote {content['report']}" + (f" and figures into {figures}" if figures is not None else ""))
+
+
+def _print_result(before: Content, recording: object, window: int, json: bool) -> None:
+    """A finished recording; one too short for a window is still a result, with that said in place of a spectrum."""
+    from ..errors import DataError
+    from ..recording import Recording
+
+    assert isinstance(recording, Recording)
+    content: Content = {**before, **overview(recording), "spectrum": None}
+    try:
+        content["spectrum"] = spectrum_content(recording, window=window)
+    except DataError as error:
+        typer.echo(f"no spectrum: {error}", err=True)
+    _print_recording(content, json)
+
+
+def _print_recording(content: Content, json: bool) -> None:
+    if json:
+        print_json(content)
+        return
+    print_overview(content)
+    if content["spectrum"] is not None:
+        print_spectrum(content["spectrum"])
+    for what in ("csv", "plot"):
+        if what in content:
+            print_line(f"wrote {content[what]}")

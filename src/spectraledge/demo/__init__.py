@@ -1,0 +1,7 @@
+"""The demo: a network that groks, a placebo that cannot, and what the spectrum says about both."""
+
+from __future__ import annotations
+
+from .run import Demo, demo
+
+__all__ = ["Demo", "demo"]
