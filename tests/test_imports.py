@@ -22,6 +22,7 @@ LAYERS = [
     {"_attach", "adapters", "sinks", "checkpoints"},
     {"experiments"},
     {"reporting", "live"},
+    {"demo"},
     {"cli", "__main__"},
 ]
 WITHOUT_TORCH = {"errors", "theory", "recording", "predictions", "detect", "plots", "reporting"}

@@ -20,6 +20,7 @@ _HOME = {
     "attach": "_attach",
     "load": "recording",
     "plan": "_attach",
+    "report": "reporting.report",
     "run": "experiments.run",
 }
 
@@ -34,6 +35,7 @@ __all__ = [
     "attach",
     "load",
     "plan",
+    "report",
     "run",
 ]
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from .errors import SpectralEdgeError
     from .experiments.run import run
     from .recording import Gap, Recording, Spectra, load
+    from .reporting.report import report
     from .stream.monitor import Monitor
 
 

@@ -112,7 +112,8 @@ def test_show_prints_the_same_for_people(run_folder: Path) -> None:
         assert words in text
     for value in sigma:
         assert f"{value:.5g}" in text
-    assert max(map(len, text.splitlines())) < 140
+    table_lines = [line for line in text.splitlines() if line[:1] in "│┃"]
+    assert max(map(len, table_lines)) <= 118
 
 
 def test_show_one_block_one_rule_a_table_and_a_figure(run_folder: Path, tmp_path: Path) -> None:
@@ -143,14 +144,14 @@ def test_show_takes_the_last_complete_window(tmp_path: Path) -> None:
 
 def test_show_refuses_in_one_sentence(run_folder: Path, tmp_path: Path) -> None:
     short = record(tmp_path / "short", n_updates=3)
-    with pytest.raises(DataError, match="A run must have at least 4 updates for windows of 4 .*; it has 3"):
+    with pytest.raises(DataError, match=r"A run must have at least 4 updates for windows of 4 .*; it has 3"):
         tables("show", short, "--window", WINDOW)
     cut = record(tmp_path / "cut", n_updates=6, seams=(2, 4))
     with pytest.raises(DataError, match="at least one window of 4 updates must be whole"):
         tables("show", cut, "--window", WINDOW)
     with pytest.raises(SettingError, match="rule must be one of guarded, plain"):
         tables("show", run_folder, "--window", WINDOW, "--rule", "best")
-    with pytest.raises(SettingError, match="block must be in the recording; got 'layers.9'"):
+    with pytest.raises(SettingError, match=r"block must be in the recording; got 'layers\.9'"):
         tables("show", run_folder, "--window", WINDOW, "--block", "layers.9")
     with pytest.raises(SettingError, match="plot must end in one of"):
         tables("show", run_folder, "--window", WINDOW, "--plot", tmp_path / "x.nothing")
@@ -288,3 +289,25 @@ def test_run_refuses_what_cannot_be(tmp_path: Path) -> None:
         tables("run", "modular/ad")
     with pytest.raises(SettingError, match="a setting must read key=value; got 'p'"):
         tables("run", "modular/add", "--set", "p")
+
+
+def test_demo_shows_its_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wiring only: the demo itself trains for minutes."""
+    from spectraledge import demo as package
+    from spectraledge.demo.run import Demo, Progress
+
+    given = []
+
+    def short(out: Path, *, seed: int, overwrite: bool, show: object) -> Demo:
+        given.append((out, seed, overwrite))
+        show({"grokking": Progress(step=10, steps=40), "placebo": Progress(steps=40, finished=True)})  # type: ignore[operator]
+        return Demo({"grokking": out / "grokking"}, out / "report.html", ["both shrink"])
+
+    monkeypatch.setattr(package, "demo", short)
+    assert as_json("demo", "--out", tmp_path, "--seed", 7) == {
+        "runs": {"grokking": str(tmp_path / "grokking")},
+        "report": str(tmp_path / "report.html"),
+        "summary": ["both shrink"],
+    }
+    assert "both shrink" in tables("demo", "--out", tmp_path, "--overwrite")
+    assert given == [(tmp_path, 7, False), (tmp_path, 42, True)]

@@ -101,7 +101,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"spectraledge {__version__}\n"
     assert run([]) == 0
     text = capsys.readouterr().out
-    for command in ("plan", "show", "list", "analyze", "run", "report"):
+    for command in ("plan", "show", "list", "analyze", "run", "report", "demo"):
         assert command in text
 
 

@@ -35,11 +35,13 @@ class TensorInfo:
         shape: Its shape.
         dtype: ``float64``, ``float32``, ``float16``, ``bfloat16``, ``complex64``, or a code of the format
             (``I64``, ``BOOL``, ...) for tensors that are no floating-point numbers.
+        offset: Byte of the file at which its data begin.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    offset: int = 0
 
     @property
     def floating(self) -> bool:
@@ -74,19 +76,19 @@ def read_header(descriptor: int, size: int) -> dict[str, TensorInfo]:
         )
     if 8 + length > size:
         raise BadFile(f"it is truncated: its header alone needs {8 + length} bytes and the file has {size}")
-    table = load_json(_read_all(descriptor, length, 8))
+    table = load_json(read_bytes(descriptor, length, 8))
     tensors: dict[str, TensorInfo] = {}
     end = 0
     for name, entry in table.items():
         if name != "__metadata__":
-            tensors[name], stop = _entry(name, entry)
+            tensors[name], stop = _entry(name, entry, 8 + length)
             end = max(end, stop)
     if 8 + length + end > size:
         raise BadFile(f"it is truncated: its tensors need {8 + length + end} bytes and the file has {size}")
     return tensors
 
 
-def load_json(data: bytes) -> dict[str, Any]:
+def load_json(data: bytes | bytearray) -> dict[str, Any]:
     """A JSON object without duplicate names.
 
     Raises:
@@ -111,8 +113,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _entry(name: str, entry: Any) -> tuple[TensorInfo, int]:
-    """A tensor's description and the offset behind its data."""
+def _entry(name: str, entry: Any, base: int) -> tuple[TensorInfo, int]:
+    """A tensor's description and the offset behind its data; offsets count from ``base``."""
     shape = entry.get("shape") if isinstance(entry, dict) else None
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
@@ -123,7 +125,7 @@ def _entry(name: str, entry: Any) -> tuple[TensorInfo, int]:
             f"tensor {name!r} has dtype {dtype!r}; float16, bfloat16, float32 and float64 are read "
             "(quantised weights have no update that could be subtracted)"
         )
-    info = TensorInfo(name, tuple(shape), _NAMES.get(dtype, dtype))
+    info = TensorInfo(name, tuple(shape), _NAMES.get(dtype, dtype), base + offsets[0])
     n_bytes = info.numel * _BITS[dtype] // 8
     if offsets[1] - offsets[0] != n_bytes:
         raise BadFile(
@@ -146,12 +148,18 @@ def _refuse_other_formats(start: bytes) -> None:
         raise BadFile("it is a pickle archive under another name, which is never opened: convert it to safetensors")
 
 
-def _read_all(descriptor: int, length: int, offset: int) -> bytes:
-    parts = []
-    while length:
-        part = os.pread(descriptor, min(length, 2**24), offset)
+def read_bytes(descriptor: int, length: int, offset: int) -> bytearray:
+    """``length`` bytes of a file from ``offset`` on.
+
+    Raises:
+        BadFile: If the file ends before.
+    """
+    data = bytearray(length)
+    view, done = memoryview(data), 0
+    while done < length:
+        part = os.pread(descriptor, min(length - done, 2**24), offset + done)
         if not part:
             raise BadFile("it is truncated: it became shorter while it was read")
-        parts.append(part)
-        length, offset = length - len(part), offset + len(part)
-    return b"".join(parts)
+        view[done : done + len(part)] = part
+        done += len(part)
+    return data

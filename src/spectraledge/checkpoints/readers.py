@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import DataError
-from .header import MAX_HEADER_BYTES, BadFile, TensorInfo, load_json, read_header
+from .header import MAX_HEADER_BYTES, BadFile, TensorInfo, load_json, read_bytes, read_header
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -66,16 +67,18 @@ class CheckpointReader:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """A tensor, or its rows ``start:stop`` along the first dimension.
 
+        Args:
+            name: Of a floating-point tensor.
+            start: First row.
+            stop: Behind the last row, within the tensor; None for the whole of it.
+
         Raises:
             DataError: If the data cannot be read, or the file changed since it was opened.
         """
         file = self._owner[name]
         with self._explained(file.path):
             try:
-                if stop is None:
-                    tensor = file.handle.get_tensor(name)
-                else:
-                    tensor = file.handle.get_slice(name)[start:stop]
+                tensor = file.handle.get_tensor(name) if stop is None else _rows(file, name, start, stop)
             except (SafetensorError, RuntimeError, ValueError, IndexError) as error:
                 raise BadFile(f"tensor {name!r} cannot be read ({error})") from error
             if _mark(os.fstat(file.descriptor)) != file.mark:
@@ -168,6 +171,17 @@ class _File:
     handle: Any
     tensors: dict[str, TensorInfo]
     mark: tuple[int, int, int, int]
+
+
+def _rows(file: _File, name: str, start: int, stop: int) -> torch.Tensor:
+    """Rows of a tensor, and no byte more: safetensors' own slices read it whole where they do not map the file."""
+    if sys.byteorder == "big":
+        return file.handle.get_slice(name)[start:stop]
+    info = file.tensors[name]
+    dtype, shape = getattr(torch, info.dtype), (stop - start, *info.shape[1:])
+    row_bytes = info.numel // info.shape[0] * dtype.itemsize
+    data = read_bytes(file.descriptor, (stop - start) * row_bytes, info.offset + start * row_bytes)
+    return torch.frombuffer(data, dtype=dtype).reshape(shape)
 
 
 def _mark(status: os.stat_result) -> tuple[int, int, int, int]:

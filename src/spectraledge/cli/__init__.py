@@ -1,4 +1,4 @@
-"""The command line: ``spectraledge plan | show | list | analyze | run | report``. Holds no logic.
+"""The command line: ``spectraledge demo | run | analyze | show | report | plan | list``. Holds no logic.
 
 Exit status 0: done. 2: the user's mistake, told in one sentence on standard error. 1: a fault of ours.
 """

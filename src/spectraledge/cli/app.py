@@ -199,6 +199,27 @@ def report(
         print_line(f"wrote {content['report']}" + (f" and figures into {figures}" if figures is not None else ""))
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder; a half-done demo in it goes on.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of both runs.")] = 42,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start afresh.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Train a network that groks beside one that cannot, and write a page on both (minutes)."""
+    from ..demo import demo as run_demo
+    from .demo import display
+
+    with display(out) as show_arms:
+        result = run_demo(out, seed=seed, overwrite=overwrite, show=show_arms)
+    if json:
+        print_json({"runs": result.folders, "report": result.page, "summary": result.summary})
+        return
+    for line in result.summary:
+        print_line(f"- {line}")
+    print_line(f"wrote {result.page}: open it in a browser")
+
+
 def _print_result(before: Content, recording: object, window: int, json: bool) -> None:
     """A finished recording; one too short for a window is still a result, with that said in place of a spectrum."""
     from ..errors import DataError

@@ -51,10 +51,10 @@ def print_line(text: str) -> None:
 def print_overview(content: Content) -> None:
     """What a recording holds."""
     summary = content["recording"]
-    where = summary["path"] or "recording in memory"
+    print_line(str(summary["path"] or "recording in memory"))
     steps = f"steps {cell(summary['first_step'])} to {cell(summary['last_step'])}"
     print_line(
-        f"{where}: {summary['n_updates']} updates, {steps}, "
+        f"{summary['n_updates']} updates, {steps}, "
         f"{cell(summary['steps_per_update'])} steps an update, {cell(summary['n_parameters'])} parameters, "
         f"{summary['lags']} lags (windows up to {summary['largest_window']}), {summary['update_dtype']}"
     )

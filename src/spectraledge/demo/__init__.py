@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .run import Demo, demo
+from .run import Demo, Progress, demo
 
-__all__ = ["Demo", "demo"]
+__all__ = ["Demo", "Progress", "demo"]

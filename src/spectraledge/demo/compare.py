@@ -91,18 +91,20 @@ def summary(grok: Recording, placebo: Recording) -> list[str]:
     until = last if half is None else half
     a, b = (measure(run, until, since=until) for run in (grok, placebo))
     return [
-        "Two runs of one transformer on addition modulo 97, seed and settings equal: true labels, and all labels shuffled "
-        f"(the placebo). {int(grok.steps[-1]):,} and {int(placebo.steps[-1]):,} steps.",
-        f"Shared: both memorise. Training accuracy reaches 99 % at step {_said(a.memorised)} and {_said(b.memorised)}.",
+        "Two runs of one transformer on addition modulo 97, seed and settings equal: true labels, and all labels "
+        f"shuffled (the placebo). {int(grok.steps[-1]):,} and {int(placebo.steps[-1]):,} steps.",
+        f"Shared: both memorise. Training accuracy reaches 99 % at step {_said(a.memorised)} and "
+        f"{_said(b.memorised)}.",
         f"Only the first generalises: test accuracy passes 50 % at step {_said(a.half)} and holds 98 % at step "
         f"{_said(a.grokked)}. The placebo never exceeds {100 * b.best_test:.1f} % (chance is 1 %).",
         f"Shared: up to step {until:,} the gap g23 falls {_times(a.g23_decline)} from its peak, in the placebo "
-        f"{_times(b.g23_decline)}. This decline, published as the sign of grokking to come, needs nothing to be learned.",
+        f"{_times(b.g23_decline)}. This decline, published as the sign of grokking to come, needs nothing to be "
+        "learned.",
         f"Shared: so falls the energy of the updates, {_times(a.trace_decline)} and {_times(b.trace_decline)}.",
-        f"Shared: around step {EARLY_STEP} the leading direction is largely the parameters shrinking under weight decay: "
-        f"|cos(v1, theta)| = {a.decay_cosine:.2f} and {b.decay_cosine:.2f}.",
-        f"Shared: the weighted rule says k* = 1 in {100 * a.weighted_1:.0f} % and {100 * b.weighted_1:.0f} % of windows; "
-        "white noise alone gives 81 %.",
+        f"Shared: around step {EARLY_STEP} the leading direction is largely the parameters shrinking under weight "
+        f"decay: |cos(v1, theta)| = {a.decay_cosine:.2f} and {b.decay_cosine:.2f}.",
+        f"Shared: the weighted rule says k* = 1 in {100 * a.weighted_1:.0f} % and {100 * b.weighted_1:.0f} % of "
+        "windows; white noise alone gives 81 %.",
         *_what_differs(a, b),
         "One run of each is an illustration, not a test: no rate of false alarms can be read off it.",
     ]
@@ -125,8 +127,8 @@ def _what_differs(a: Arm, b: Arm) -> list[str]:
                 else ", as test accuracy passes 50 %"
             )
         emergence = (
-            f"{'Only the grokking run' if b.emerged is None else 'Both'}: the gap, one of noise since step {a.silent:,} "
-            f"(placebo {_said(b.silent)}), opens again at step {a.emerged:,}{relation}; placebo: {_said(b.emerged)}."
+            f"{'Only the grokking run' if b.emerged is None else 'Both'}: the gap, one of noise since step "
+            f"{a.silent:,} (placebo {_said(b.silent)}), opens again at step {a.emerged:,}{relation}; placebo: {_said(b.emerged)}."
         )
     return [
         emergence,

@@ -159,7 +159,7 @@ def _fill_column(
         if last:
             ax.set_xlabel(panel.x_label)
     if not panel.rows:
-        words = "\n".join(textwrap.wrap(panel.note or "Nothing to draw.", 48))
+        words = "\n".join(textwrap.wrap(panel.note, 48))
         axes[0].text(0.5, 0.5, words, ha="center", va="center", color=_SOFT, transform=axes[0].transAxes)
 
 

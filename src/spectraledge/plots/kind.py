@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Table = dict[str, Any]
 
+_NOTHING = "Nothing to draw: no window has all its products, or no update moved anything."
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -62,11 +64,12 @@ class Kind:
             table = self._table(source, options)
         except DataError as error:
             return replace(empty, note=str(error))
+        rows = tuple(self.rows(table))
         return replace(
             empty,
-            rows=tuple(self.rows(table)),
+            rows=rows,
             facts=table.get("facts", ""),
-            note=table.get("note", ""),
+            note=table.get("note", "") or ("" if rows else _NOTHING),
             marks=tuple(marks) if self.x_label == STEPS else (),
         )
 

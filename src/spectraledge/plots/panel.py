@@ -184,13 +184,17 @@ def x_extent(panels: Iterable[Panel]) -> tuple[float, float] | None:
 
 
 def legend(panels: Iterable[Panel]) -> dict[str, Line | Band | Points | Mark]:
-    """What each name in a figure looks like, in the order of appearance; maps have scales instead."""
+    """What each name in a figure looks like: lines and points as they appear, then bands, then marks.
+
+    Maps have scales instead.
+    """
     entries: dict[str, Line | Band | Points | Mark] = {}
     for panel in panels:
         for layer in [*(layer for row in panel.rows for layer in row.layers), *panel.marks]:
             if not isinstance(layer, Heat):
                 entries.setdefault(layer.name, layer)
-    return entries
+    rank = {Line: 0, Points: 0, Band: 1, Mark: 2}
+    return dict(sorted(entries.items(), key=lambda entry: rank[type(entry[1])]))
 
 
 def positive(values: Array) -> Array:
