@@ -75,7 +75,7 @@ def measure(recording: Recording, until: int, since: int) -> Arm:
         best_test=float(np.nanmax(test)),
         g23_decline=_decline(spectra.g23[steps <= until]),
         trace_decline=_decline(spectra.trace[steps <= until]),
-        decay_cosine=float(np.nanmedian(np.abs(cosine[np.abs(steps - EARLY_STEP) <= 100, 0]))),
+        decay_cosine=_median(np.abs(cosine[np.abs(steps - EARLY_STEP) <= 100, 0])),
         weighted_1=float(np.mean(spectra.gap("weighted").position == 1)),
         silent=silent,
         emerged=emerged,
@@ -128,7 +128,8 @@ def _what_differs(a: Arm, b: Arm) -> list[str]:
             )
         emergence = (
             f"{'Only the grokking run' if b.emerged is None else 'Both'}: the gap, one of noise since step "
-            f"{a.silent:,} (placebo {_said(b.silent)}), opens again at step {a.emerged:,}{relation}; placebo: {_said(b.emerged)}."
+            f"{a.silent:,} (placebo {_said(b.silent)}), opens again at step {a.emerged:,}{relation}; "
+            f"placebo: {_said(b.emerged)}."
         )
     return [
         emergence,
@@ -152,7 +153,8 @@ def _first(steps: np.ndarray, reached: np.ndarray) -> int | None:
 
 
 def _decline(values: np.ndarray) -> float:
-    return float(np.nanmax(values) / values[-1]) if np.isfinite(values).any() else float("nan")
+    values = values[np.isfinite(values)]
+    return float(values.max() / values[-1]) if len(values) else float("nan")
 
 
 def _median(values: np.ndarray) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from ..errors import SpectralEdgeError
+from ..experiments.config import configure
 from ..recording import load
 from ..reporting import figures, report
 from .compare import summary
@@ -64,6 +65,7 @@ def demo(
     *,
     seed: int = 42,
     overwrite: bool = False,
+    settings: Mapping[str, Any] | None = None,
     show: Callable[[dict[str, Progress]], Any] | None = None,
 ) -> Demo:
     """Train modular addition and its shuffled-label placebo in parallel, then write a report of both.
@@ -74,6 +76,7 @@ def demo(
         out: Folder; gets ``grokking/``, ``placebo/``, ``report.html``, ``summary.txt`` and ``figures/``.
         seed: Of both arms.
         overwrite: Start afresh.
+        settings: Of both arms, over those of the demo: a smaller model, fewer steps.
         show: Called with the state of the arms whenever something has happened.
 
     Raises:
@@ -82,7 +85,9 @@ def demo(
     """
     out = Path(out)
     folders = {name: out / name for name in ARMS}
-    _run_arms(folders, seed, overwrite, show or (lambda state: None))
+    chosen = {**SETTINGS, **(settings or {})}
+    configure("modular/add", settings=chosen)  # a setting that cannot be is told before anything starts
+    _run_arms(folders, seed, overwrite, chosen, show or (lambda state: None))
     recordings = {name: load(folder) for name, folder in folders.items()}
     lines = summary(recordings["grokking"], recordings["placebo"])
     page = report(list(folders.values()), out / "report.html", summary=lines)
@@ -92,7 +97,11 @@ def demo(
 
 
 def _run_arms(
-    folders: dict[str, Path], seed: int, overwrite: bool, show: Callable[[dict[str, Progress]], Any]
+    folders: dict[str, Path],
+    seed: int,
+    overwrite: bool,
+    settings: Mapping[str, Any],
+    show: Callable[[dict[str, Progress]], Any],
 ) -> None:
     context = multiprocessing.get_context("spawn")
     state = {name: Progress() for name in ARMS}
@@ -100,7 +109,8 @@ def _run_arms(
     processes = []
     for name, labels in ARMS.items():
         reader, writer = context.Pipe(duplex=False)
-        process = context.Process(target=_arm, args=(writer, folders[name], labels, seed, overwrite), daemon=True)
+        chosen = {**settings, "labels": labels}
+        process = context.Process(target=_arm, args=(writer, folders[name], chosen, seed, overwrite), daemon=True)
         process.start()
         writer.close()
         readers[reader] = name
@@ -141,7 +151,7 @@ def _note(progress: Progress, step: int, steps: int, metrics: dict[str, float] |
     progress.step, progress.steps, progress.metrics = step, steps, metrics
 
 
-def _arm(writer: Connection, folder: Path, labels: str, seed: int, overwrite: bool) -> None:
+def _arm(writer: Connection, folder: Path, settings: Mapping[str, Any], seed: int, overwrite: bool) -> None:
     """One arm, in a process of its own."""
     from ..experiments.run import run
 
@@ -153,7 +163,7 @@ def _arm(writer: Connection, folder: Path, labels: str, seed: int, overwrite: bo
             "modular/add",
             seed=seed,
             out=folder,
-            settings={**SETTINGS, "labels": labels},
+            settings=settings,
             decay_products=True,
             resume=not overwrite,
             overwrite=overwrite,

@@ -32,13 +32,21 @@ _NO_DIMENSION = (
 )
 
 
-def null_table(spectra: Spectra, *, n_windows: int = 60, n_draws: int = N_DRAWS, seed: int = 0) -> Table:
+def null_table(
+    spectra: Spectra,
+    *,
+    norms: np.ndarray | None = None,
+    n_windows: int = 60,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> Table:
     """Quantiles of the null for windows spread over the run.
 
     Every window takes the same random numbers, so that two differ by their data and not by the draw.
 
     Args:
         spectra: N windows of W rows.
+        norms: (N, W) norms of the null's rows; the observed ones where None.
         n_windows: Windows to sample for, at most.
         n_draws: Surrogates a window.
         seed: Of the surrogates.
@@ -58,7 +66,7 @@ def null_table(spectra: Spectra, *, n_windows: int = 60, n_draws: int = N_DRAWS,
         for name, shape in shapes.items()
         for level in ("low", "median", "high")
     }
-    norms, p_eff = spectra.norms[index], spectra.p_eff[index]
+    norms, p_eff = (spectra.norms if norms is None else norms)[index], spectra.p_eff[index]
     usable = (p_eff > 0) & np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1)
     for i in np.flatnonzero(usable):
         grams = sample_gram(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..theory.gap import g23
+from ..theory.spectrum import gram_spectrum
 from .colors import BLUE, GREEN, GREY, PURPLE, VERMILION
 from .kind import Kind, Table, window_facts
 from .null import METHOD, null_table
@@ -44,8 +45,11 @@ def widths_table(
         DataError: If there are fewer updates than one window needs.
     """
     spectra = recording.spectra(window, stride, block)
-    rows = recording.spectra(window, stride, block, "row")
-    gap, null, null_row = spectra.gap("guarded"), null_table(spectra, seed=seed), null_table(rows, seed=seed)
+    norms = np.where(spectra.norms > 0, spectra.norms, np.nan)
+    cosines = spectra.gram / (norms[:, :, None] * norms[:, None, :])
+    row_sigma = gram_spectrum(cosines, update_eps=recording.update_eps).singular_values
+    gap, null = spectra.gap("guarded"), null_table(spectra, seed=seed)
+    null_row = null_table(spectra, norms=norms / norms, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(spectra.trace > 0, spectra.g23 / spectra.trace, np.nan)
     return {
@@ -55,7 +59,7 @@ def widths_table(
         "eigen_width": gap.eigen_width,
         "width": gap.width,
         "g23_share": share,
-        "g23_row_share": g23(rows.singular_values) / window,
+        "g23_row_share": g23(row_sigma) / window,
         "null_steps": null["steps"],
         "null_low": null["g23_share_low"],
         "null_high": null["g23_share_high"],
