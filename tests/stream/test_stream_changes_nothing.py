@@ -117,5 +117,9 @@ def test_bit_equal_with_and_without(kind: str) -> None:
         assert torch.equal(tensor, state[name]), name
     n_steps = STEPS - (len(SKIPPED) if "scaler" in kind else 0)
     assert recording.steps.tolist() == list(range(1, n_steps + 1))
+    if "scaler" in kind or kind.startswith("adamw"):
+        # decay_norm2 is (lr wd)^2 ||theta||^2 of the one step: none is counted for a step that was skipped
+        before = recording.theta_norm2[:-1, 0]  # after update t, so before update t + 1
+        np.testing.assert_allclose(recording.decay_norm2[1:, 0], (1e-2 * 0.5) ** 2 * before, rtol=1e-5)
     if kind != "lbfgs":  # which converges, and then does not move
         assert not any("zero_update" in flags for flags in recording.flags)

@@ -92,7 +92,7 @@ class Monitor:
             settings.lags,
             every=settings.every,
             decay=settings.decay_products,
-            itemsize=self._ring.nbytes // self._ring.blocks.n_parameters // (settings.lags + 1),
+            itemsize=self._ring.nbytes // self._ring.n_entries,
             device=self._device(),
             backend=self._ring.backend,
         )
@@ -193,22 +193,21 @@ class Monitor:
         Raises:
             SettingError: If the saved ring has another layout than this monitor's.
         """
-        with self._forgiving():
-            if "ring" in state:
-                self._ring.load_state_tensors(state["ring"], int(state["n_appended"]))
-                self._last_step = int(state["last_step"])
-                self._lr_sum = np.array(state["lr_sum"], dtype=np.float64)
-            else:
-                self._ring.reset(self._tensors)
-                self._last_step = int(state["step"])
-                self._lr_sum[:] = 0.0
-            self._counter.restart(int(state["step"]))
-            self._reloaded = False
-            if self._rows or self._writer.resumed is not None:
-                self._rewind_to = (int(state["step"]), "ring" in state)
-            else:  # a state loaded into a fresh recording
-                self._start = self._last_step
-                self._open_segment("went on from a saved state")
+        if "ring" in state:
+            self._ring.load_state_tensors(state["ring"], int(state["n_appended"]))
+            self._last_step = int(state["last_step"])
+            self._lr_sum = np.array(state["lr_sum"], dtype=np.float64)
+        else:
+            self._ring.reset(self._tensors)
+            self._last_step = int(state["step"])
+            self._lr_sum[:] = 0.0
+        self._counter.restart(int(state["step"]))
+        self._reloaded = False
+        if self._rows or self._writer.resumed is not None:
+            self._rewind_to = (int(state["step"]), "ring" in state)
+        else:  # a state loaded into a fresh recording
+            self._start = self._last_step
+            self._open_segment("went on from a saved state")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save ``state_dict(ring=True)`` as a safetensors file, in one piece or not at all.
@@ -325,6 +324,7 @@ class Monitor:
         reason = describe_change(self._tensors, tensors)
         logger.warning("step %d: the trained parameters changed (%s); a new segment begins", self.step, reason)
         self._tensors, self._mark = tensors, fingerprint(tensors)
+        del self._ring  # before the next one takes its place in memory
         self._ring = self._make_ring()
         self._lr_sum[:] = 0.0
         self._last_step = self._counter.count

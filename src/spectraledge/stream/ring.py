@@ -146,6 +146,11 @@ class UpdateRing:
         return id(shard) in self._tables
 
     @property
+    def n_entries(self) -> int:
+        """Numbers held: ``(lags + 1) P``, one vector more with decay."""
+        return sum(s.size for s in self._shards) * (self.lags + (2 if self.decay else 1))
+
+    @property
     def nbytes(self) -> int:
         """Bytes held by the ring, snapshot and decay buffers."""
         return sum(s.size * s.dtype.itemsize * (self.lags + (2 if self.decay else 1)) for s in self._shards)

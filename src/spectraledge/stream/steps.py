@@ -74,7 +74,6 @@ class StepCounter:
         self.optimizers = list(optimizers)
         self._before, self._stepped, self._completed = before, stepped, completed
         self._pending: set[int] = set()
-        self._interleaved = False  # some round ended because one optimizer stepped twice
         self.count = self.own_count() or 0 if start is None else start
         self._own_offset = self.count - (self.own_count() or 0)
         self._handles: list[Any] = []
@@ -111,14 +110,14 @@ class StepCounter:
         self._handles.clear()
 
     def _pre(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if _skips(optimizer):
+            return
         if id(optimizer) in self._pending:
-            self._interleaved = True
             self._complete()
         self._before(optimizer)
 
     def _post(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        found_inf = getattr(optimizer, "found_inf", None)
-        if isinstance(found_inf, torch.Tensor) and bool(found_inf.sum() > 0):
+        if _skips(optimizer):
             return
         self._stepped(optimizer)
         self._pending.add(id(optimizer))
@@ -129,3 +128,9 @@ class StepCounter:
         self._pending.clear()
         self.count += 1
         self._completed(self.count)
+
+
+def _skips(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a fused optimizer, called by a gradient scaler that found infinities, makes no step."""
+    found_inf = getattr(optimizer, "found_inf", None)
+    return isinstance(found_inf, torch.Tensor) and bool(found_inf.sum() > 0)
