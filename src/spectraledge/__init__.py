@@ -20,6 +20,15 @@ _HOME = {
     "attach": "_attach",
     "load": "recording",
     "plan": "_attach",
+    "plot_block_map": "plots",
+    "plot_gap_position": "plots",
+    "plot_health": "plots",
+    "plot_metrics": "plots",
+    "plot_norms": "plots",
+    "plot_overlaps": "plots",
+    "plot_ratio_profile": "plots",
+    "plot_singular_values": "plots",
+    "plot_widths": "plots",
     "report": "reporting.report",
     "run": "experiments.run",
 }
@@ -35,6 +44,15 @@ __all__ = [
     "attach",
     "load",
     "plan",
+    "plot_block_map",
+    "plot_gap_position",
+    "plot_health",
+    "plot_metrics",
+    "plot_norms",
+    "plot_overlaps",
+    "plot_ratio_profile",
+    "plot_singular_values",
+    "plot_widths",
     "report",
     "run",
 ]
@@ -44,6 +62,17 @@ if TYPE_CHECKING:
     from .checkpoints.analyze import analyze
     from .errors import SpectralEdgeError
     from .experiments.run import run
+    from .plots import (
+        plot_block_map,
+        plot_gap_position,
+        plot_health,
+        plot_metrics,
+        plot_norms,
+        plot_overlaps,
+        plot_ratio_profile,
+        plot_singular_values,
+        plot_widths,
+    )
     from .recording import Gap, Recording, Spectra, load
     from .reporting.report import report
     from .stream.monitor import Monitor

@@ -142,8 +142,8 @@ def test_overlaps_are_those_of_the_directions() -> None:
 def test_windows_that_share_rows_overlap_in_noise() -> None:
     norms, rho = np.ones(2 * W), np.eye(2 * W)[0]
     draws = [null_overlaps(norms[: W + 1], 1e8, rho, W, 1, 3, np.random.default_rng(s))[1] for s in range(8)]
-    # The design's simulation of white noise at P = 1e8 has mean overlaps of .795, .646, .568. Of 792 pairs of windows the
-    # median is known to about .02; medians lie above these means, the distributions being skewed to the left.
+    # Simulated white noise at P = 1e8 has mean overlaps of .795, .646, .568. Of 792 pairs of windows the median
+    # is known to about .02; medians lie above these means, the distributions being skewed to the left.
     assert np.all(np.mean(draws, axis=0) > [0.78, 0.62, 0.53])
     assert np.all(np.mean(draws, axis=0) < [0.95, 0.86, 0.78])
     far = null_overlaps(norms, 1e8, rho, W, W, 3, np.random.default_rng(0))

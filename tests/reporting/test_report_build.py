@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_rows_do_not_overlap_and_fill_the_figure() -> None:
     domains = [layout[name]["domain"] for name in ("yaxis", "yaxis2", "yaxis3")]
     assert domains[0][1] == 1
     assert domains[2][0] == pytest.approx(0)
-    assert all(upper[0] > lower[1] for upper, lower in zip(domains, domains[1:]))
+    assert all(upper[0] > lower[1] for upper, lower in pairwise(domains))
     # Room for the label of the next row, in pixels.
     inner = layout["height"] - layout["margin"]["t"] - layout["margin"]["b"]
     assert (domains[0][0] - domains[1][1]) * inner >= 30

@@ -16,6 +16,7 @@ from ..experiments.config import configure
 from ..recording import load
 from ..reporting import figures, report
 from .compare import summary
+from .overview import save_overview
 
 ARMS = {"grokking": "true", "placebo": "shuffled"}  # name to labels
 SETTINGS = {"steps": 4400, "threads": 1}  # every seed of the published runs groks by 3,400; then 1,000 more
@@ -73,7 +74,8 @@ def demo(
     Runs that are finished or half-done in ``out`` are taken up where they stand.
 
     Args:
-        out: Folder; gets ``grokking/``, ``placebo/``, ``report.html``, ``summary.txt`` and ``figures/``.
+        out: Folder; gets ``grokking/``, ``placebo/``, ``report.html``, ``overview.png``, ``summary.txt`` and
+            ``figures/``.
         seed: Of both arms.
         overwrite: Start afresh.
         settings: Of both arms, over those of the demo: a smaller model, fewer steps.
@@ -92,6 +94,7 @@ def demo(
     lines = summary(recordings["grokking"], recordings["placebo"])
     page = report(list(folders.values()), out / "report.html", summary=lines)
     figures(list(folders.values()), out / "figures", formats=("png",))
+    save_overview(recordings, out / "overview.png")
     (out / "summary.txt").write_text("\n".join(lines) + "\n")
     return Demo(folders, page, lines)
 

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import require
 from .axes import DASHES, fill_row, legend_handles
 from .colors import GRID, INK
@@ -192,11 +194,12 @@ def _pack(labels: Sequence[str], width: float) -> tuple[int, int]:
     """Columns and lines of a legend that fits into ``width`` inches; matplotlib fills column by column."""
     n = len(labels)
     for columns in range(n, 0, -1):
-        lines = -(-n // columns)
-        widths = [max(0.46 + 0.077 * len(label) for label in labels[c : c + lines]) for c in range(0, n, lines)]
+        base, longer = divmod(n, columns)  # the first columns hold one entry more
+        ends = np.cumsum([base + 1] * longer + [base] * (columns - longer))
+        widths = [max(0.46 + 0.077 * len(label) for label in part) for part in np.split(np.array(labels), ends[:-1])]
         if sum(widths) <= width:
-            return columns, lines
-    return max(n, 1), 1 if n else 0
+            return columns, -(-n // columns)
+    return 1, n
 
 
 def _short(name: str, inches: float) -> str:

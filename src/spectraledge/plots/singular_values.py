@@ -76,12 +76,14 @@ def singular_values_rows(table: Table) -> list[Row]:
     # Far below everything as a rule, the floor must not flatten the rest: it does not stretch the axis.
     floor = Line(steps, positive(table["floor"]), "resolution floor", GREY, width=1.0, dash="dot", guide=True)
     layers: list[Layer] = [floor]
+    # Noise of fewer dimensions than rows has no smallest singular value: such a band is cut below the data.
+    smallest = np.nanmin(sigma) / 3 if np.isfinite(sigma).any() else 0.0
     if np.isfinite(table["null_low"]).any():
         layers += [
             Band(
                 table["null_steps"],
-                positive(table["null_low"][:, j]),
-                positive(table["null_high"][:, j]),
+                positive(np.maximum(table["null_low"][:, j], smallest)),
+                positive(np.maximum(table["null_high"][:, j], smallest)),
                 "null, 5-95 % (same colour)",
                 colors[j],
                 opacity=0.14,

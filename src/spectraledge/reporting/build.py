@@ -88,6 +88,25 @@ def _figure(
     return {"data": data, "layout": layout}
 
 
+def log_step(low: float, high: float, pixels: float) -> int | str:
+    """Distance of the ticks of a logarithmic axis, as plotly writes it; page.js does the same after a zoom.
+
+    Plotly's own choice lets digits overlap on short axes: decades where 1-2-5 would not fit, and even steps
+    where fewer than three of these would be seen.
+
+    >>> log_step(1e-5, 10.0, 150), log_step(0.1, 2.0, 150), log_step(1.0, 1.5, 150)
+    (2, 'D2', 'L0.2')
+    """
+    decades = float(np.log10(high / low))
+    if decades > pixels / 100:
+        return int(np.ceil(decades / 5))
+    if decades > 0.7:
+        return "D2"
+    rough = (high - low) / 4
+    power = 10.0 ** np.floor(np.log10(rough))
+    return f"L{next(m for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9)) * power:.3g}"
+
+
 def _y_axis(row: Row, extent: tuple[float, float] | None, domain: list[float], pixels: float) -> dict[str, Any]:
     axis: dict[str, Any] = {
         "domain": domain,
@@ -112,9 +131,8 @@ def _y_axis(row: Row, extent: tuple[float, float] | None, domain: list[float], p
         }
     if row.log:
         axis["type"] = "log"
-        decades = np.log10(extent[1] / extent[0]) if extent is not None else 1.0
-        if decades > pixels / 100:  # plotly's own digits between the decades would overlap; page.js does the same
-            axis |= {"tickmode": "linear", "tick0": 0, "dtick": int(np.ceil(decades / 5))}
+        if extent is not None:
+            axis |= {"tickmode": "linear", "tick0": 0, "dtick": log_step(extent[0], extent[1], pixels)}
     if extent is not None:
         axis["range"] = [float(np.log10(v)) for v in extent] if row.log else list(extent)
     if row.ticks:

@@ -26,18 +26,24 @@
       .finally(() => { following = false; });
   };
 
-  // Decades alone where digits between them would overlap, as in the first drawing.
+  // The distance of ticks on a logarithmic axis, as in the first drawing.
+  const logStep = ([from, to], pixels) => {
+    const decades = Math.abs(to - from);
+    if (decades > pixels / 100) return Math.ceil(decades / 5);
+    if (decades > 0.7) return "D2";
+    const rough = Math.abs(10 ** to - 10 ** from) / 4;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    return "L" + Number(([1, 2, 5].find((m) => m * power >= rough * (1 - 1e-9)) ?? 10) * power).toPrecision(3);
+  };
+
   const retick = (plot, change) => {
     const update = {};
     for (const key of Object.keys(change)) {
       const name = key.match(/^(yaxis\d*)\.(range|autorange)/)?.[1];
       const axis = name && plot._fullLayout[name];
       if (!axis || axis.type !== "log" || plot.layout[name].tickvals) continue;
-      const decades = Math.abs(axis.range[1] - axis.range[0]);
-      const sparse = decades > axis._length / 100;
-      update[`${name}.tickmode`] = sparse ? "linear" : "auto";
-      update[`${name}.tick0`] = 0;
-      update[`${name}.dtick`] = sparse ? Math.ceil(decades / 5) : null;
+      const step = logStep(axis.range, axis._length);
+      if (step !== axis.dtick) update[`${name}.dtick`] = step;
     }
     if (Object.keys(update).length) Plotly.relayout(plot, update);
   };

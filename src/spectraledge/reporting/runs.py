@@ -50,10 +50,14 @@ def find_runs(sources: RunSource | Iterable[RunSource], names: Sequence[str] | N
     if not listed:
         raise SettingError("a report must have at least one run; got none. Name a run folder.")
     found: list[Recording | Path] = []
+    seen: set[Path] = set()
     for source in listed:
         for item in [source] if isinstance(source, Recording) else _files(Path(source)):
-            if item not in found:  # a folder and its parent may both be named
+            # A folder and its parent may both be named; equal recordings in memory are still several.
+            if isinstance(item, Recording) or item not in seen:
                 found.append(item)
+            if isinstance(item, Path):
+                seen.add(item)
     labels = list(names) if names is not None else distinct([_parts(item) for item in found])
     if len(labels) != len(found):
         raise SettingError(
