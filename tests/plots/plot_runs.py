@@ -110,15 +110,15 @@ DEGENERATE = {
     "one update": Run(n_updates=1),
     "too few updates": Run(n_updates=6),
     "one window": Run(n_updates=10),
-    "not finite": Run(nan_rows=(5, 20, 21, 40)),
+    "not finite": Run(n_updates=26, nan_rows=(5, 20, 21)),
     "only not finite": Run(n_updates=24, nan_rows=tuple(range(24))),
-    "seam": Run(seam_at=23),
-    "no metrics": Run(metrics=False),
-    "one block": Run(blocks={"all": 300}),
-    "no decay": Run(decay=False),
-    "two updates a window": Run(lags=1),
-    "no P_eff": Run(lags=4),
-    "frozen": Run(scale=0.0),
+    "seam": Run(n_updates=26, seam_at=12),
+    "no metrics": Run(n_updates=22, metrics=False),
+    "one block": Run(n_updates=22, blocks={"all": 300}),
+    "no decay": Run(n_updates=22, decay=False),
+    "two updates a window": Run(n_updates=22, lags=1),
+    "no P_eff": Run(n_updates=22, lags=4),
+    "frozen": Run(n_updates=22, scale=0.0),
 }
 
 

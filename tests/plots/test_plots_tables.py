@@ -81,6 +81,14 @@ def test_noise_stays_in_its_band_and_drift_leaves_it() -> None:
     assert (table["singular_values"][[0, -1], 0] > table["null_high"][[0, -1], 0]).all()
 
 
+def test_windows_across_a_seam_have_neither_values_nor_bands() -> None:
+    table = singular_values_table(Run(seam_at=24).recording(), window=W)
+    crossing = (table["steps"] > 240) & (table["steps"] < 340)
+    np.testing.assert_array_equal(np.isnan(table["singular_values"][:, 0]), crossing)
+    np.testing.assert_array_equal(np.isnan(table["null_low"][:, 0]), crossing)  # 39 windows, each with its null
+    assert "30 windows, 9 without all products" in table["facts"]
+
+
 def test_without_effective_dimension_there_is_no_band_and_a_reason() -> None:
     table = singular_values_table(DEGENERATE["no P_eff"].recording(), window=5)
     assert np.isnan(table["null_low"]).all()
@@ -172,6 +180,9 @@ def test_norms_and_the_share_of_weight_decay() -> None:
     bare = norms_table(Run(decay=False).recording(), window=W)
     assert np.isnan(bare["decay_share"]).all()
     assert "decay_products=True" in bare["note"]
+    narrow = norms_table(Run(lags=4).recording(), window=W)
+    np.testing.assert_allclose(narrow["update_norm"], np.linalg.norm(Run().updates, axis=1), **CLOSE)
+    assert narrow["note"].startswith("No |cos(v₁, θ)|: stride 1 x window 10")
 
 
 def test_blocks_share_the_energy() -> None:

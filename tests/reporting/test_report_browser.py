@@ -203,7 +203,7 @@ def test_turning_the_phone_keeps_the_page_whole(browser: Any, page: Path) -> Non
     visit.page.wait_for_function(
         "() => document.getElementById('health-1').querySelector('svg').clientWidth < 390", timeout=5_000
     )
-    assert visit("document.documentElement.scrollWidth <= window.innerWidth")
+    visit.page.wait_for_function("() => document.documentElement.scrollWidth <= window.innerWidth", timeout=5_000)
     visit.context.close()
 
 

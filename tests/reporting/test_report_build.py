@@ -93,6 +93,12 @@ def test_long_series_keep_their_spikes_and_holes() -> None:
     assert len(decimate(np.arange(3), y[:3], 2000)) == 3
 
 
+def test_stated_ticks_are_kept() -> None:
+    rows = (Row("row", (Points(X, X + 1, "p", "#000000"),), log=True, ticks=((1.0, "one"), (5.0, "five"))),)
+    axis = figures_of([Panel("k", "t", "r", rows=rows)])[0]["layout"]["yaxis"]
+    assert (axis["tickmode"], axis["tickvals"], axis["ticktext"]) == ("array", [1.0, 5.0], ["one", "five"])
+
+
 def test_points_marks_and_logarithms() -> None:
     figure = figures_of([panel(Points(X, X + 1, "p", "#000000", filled=False), log=True)])[0]
     assert figure["data"][0]["marker"]["symbol"] == "circle-open"

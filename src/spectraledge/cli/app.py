@@ -150,6 +150,9 @@ def run(
     every: Annotated[int, typer.Option(help="Optimizer steps between snapshots.")] = 25,
     lags: o.Lags = None,
     blocks: o.Blocks = "layer",
+    decay_products: Annotated[
+        bool, typer.Option("--decay-products", help="Also record the exact part of decoupled weight decay.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: o.Overwrite = False,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 0 for none.")] = None,
@@ -170,6 +173,7 @@ def run(
             every=every,
             lags=lags,
             blocks=blocks,
+            decay_products=decay_products,
             resume=resume,
             overwrite=overwrite,
             checkpoint_every=checkpoint_every,

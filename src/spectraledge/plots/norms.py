@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, SettingError
 from ..recording.select import select_blocks
 from .colors import BLUE, GREEN, GREY, PURPLE, VERMILION
 from .kind import Kind, Table
@@ -34,10 +34,10 @@ def norms_table(recording: Recording, *, window: int = 10, stride: int = 1, bloc
         ``steps`` (T); ``theta_norm``, ``update_norm`` (T) [parameter]; ``decay_share`` =
         <delta_wd, delta> / ||delta||^2 (T), signed; ``decay_ratio`` = ||delta_wd|| / ||delta|| (T); both NaN
         where not recorded. ``cosine_steps`` (N), ``theta_cosine`` = |cos(v_1, theta)| (N), empty where the
-        run has no window. ``facts``, ``note``.
+        run has no such window, which the note then says. ``facts``, ``note``.
 
     Raises:
-        SettingError: If the block is unknown, or the band too narrow for the window.
+        SettingError: If the block is unknown.
         DataError: If the recording holds no update.
     """
     r = recording
@@ -56,8 +56,8 @@ def norms_table(recording: Recording, *, window: int = 10, stride: int = 1, bloc
     try:
         cosine_steps, cosines = r.theta_overlap(window, block, stride)
         cosine = np.abs(cosines[:, 0])
-    except DataError:  # fewer updates than a window: the norms are there all the same
-        pass
+    except (DataError, SettingError) as error:  # no such window in this run: the norms are there all the same
+        note = f"No |cos(v₁, θ)|: {error} {note}".strip()
     each = np.unique(r.n_steps)
     words = f"{each[0]}" if len(each) == 1 else f"{each[0]}-{each[-1]}"
     return {

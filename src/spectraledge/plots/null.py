@@ -67,7 +67,9 @@ def null_table(
         for level in ("low", "median", "high")
     }
     norms, p_eff = (spectra.norms if norms is None else norms)[index], spectra.p_eff[index]
-    usable = (p_eff > 0) & np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1)
+    # A window across a seam has norms all the same, but nothing to compare a null with.
+    whole = np.isfinite(spectra.singular_values[index, 0])
+    usable = whole & (p_eff > 0) & np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1)
     for i in np.flatnonzero(usable):
         grams = sample_gram(
             norms[i],
@@ -87,8 +89,7 @@ def null_table(
         }
         for name, values in draws.items():
             table[f"{name}_low"][i], table[f"{name}_median"][i], table[f"{name}_high"][i] = _quantiles(values)
-    finite = int(np.isfinite(spectra.norms).all(axis=1).sum())
-    note = "" if usable.any() or not finite else _NO_DIMENSION
+    note = "" if usable.any() or not whole.any() else _NO_DIMENSION
     return table | {"index": index, "steps": spectra.steps[index], "p_eff": p_eff, "note": note}
 
 

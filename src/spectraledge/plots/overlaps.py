@@ -93,7 +93,7 @@ def _at_lag(
     for i, n in enumerate(index):
         end = n + lag  # place of the later window among all windows
         norms, p_eff = rows_norm[n : n + w + lag], spectra.p_eff[end]
-        if p_eff > 0 and np.isfinite(norms).all() and (norms > 0).all():
+        if p_eff > 0 and np.isfinite(own[n, 0]) and np.isfinite(norms).all() and (norms > 0).all():
             rho = spectra.row_correlation[end][: w + lag]
             null[:, i] = null_overlaps(norms, float(p_eff), rho, w, lag, j, np.random.default_rng(seed))
     return {

@@ -137,6 +137,7 @@ def _y_axis(row: Row, extent: tuple[float, float] | None, domain: list[float], p
         axis["range"] = [float(np.log10(v)) for v in extent] if row.log else list(extent)
     if row.ticks:
         axis |= {
+            "tickmode": "array",
             "tickvals": [v for v, _ in row.ticks],
             "ticktext": [escape(shorten(t, _LABEL)) for _, t in row.ticks],
         }
