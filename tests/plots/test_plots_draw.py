@@ -38,12 +38,12 @@ def texts(figure) -> str:
 
 @pytest.mark.parametrize("kind", plots.KINDS, ids=lambda kind: kind.key)
 def test_an_ordinary_recording_fills_every_panel(kind) -> None:
-    figure = PLOTS[kind.key](Run(drift=0.5).recording(), **({"window": 10} if kind.options else {}))
+    recording = Run(n_updates=24, drift=0.5).recording()
+    figure = PLOTS[kind.key](recording, **({"window": 10} if kind.options else {}))
     figure.draw_without_rendering()
     assert kind.title in texts(figure)
-    panel = kind.panel(Run(drift=0.5).recording())
+    panel = kind.panel(recording)
     assert panel.rows
-    assert panel.reading.count(".") >= 1
     # One sentence: a full stop followed by a capital would start another.
     assert not any(part[:1].isupper() for part in panel.reading.split(". ")[1:])
 

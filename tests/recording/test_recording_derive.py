@@ -229,3 +229,12 @@ def test_coarsening_keeps_leading_blocks():
     band = derive.coarsen(RECORDING.products, RECORDING.n_steps, 2)
     for b in range(4):
         np.testing.assert_array_equal(band[:, b], derive.coarsen(RECORDING.products[:, b], None, 2))
+
+
+def test_rows_can_be_scaled_in_a_run_shorter_than_its_band() -> None:
+    band = np.full((4, 20), np.nan)
+    for t in range(4):
+        band[t, : t + 1] = 6.0
+    scaled = derive.scale_rows(band, np.array([1.0, 2.0, 3.0, 4.0]))
+    assert scaled[3, :4].tolist() == [6.0 * 16, 6.0 * 12, 6.0 * 8, 6.0 * 4]
+    assert np.isnan(scaled[3, 4:]).all()

@@ -22,7 +22,7 @@ def few_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_panel_in_every_format(tmp_path: Path) -> None:
-    written = figures(Run(n_updates=22).save(tmp_path / "run"), tmp_path / "new" / "figures", dpi=50)
+    written = figures(Run(n_updates=12).save(tmp_path / "run"), tmp_path / "new" / "figures", dpi=50)
     assert {file.name for file in written} == {f"{kind.key}.{end}" for kind in KINDS for end in MAGIC}
     for file in written:
         assert file.read_bytes().startswith(MAGIC[file.suffix[1:]])

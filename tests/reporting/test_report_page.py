@@ -174,7 +174,7 @@ def test_the_same_recordings_give_the_same_numbers(page: Path, two_runs: Path, t
 
 def test_many_runs_stay_a_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     recording = Run(n_updates=0).recording()
-    steps = np.arange(1, 20_001)
+    steps = np.arange(1, 5_001)
     rng = np.random.default_rng(0)
     for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "batch_loss"):
         recording.metrics[name] = (steps, rng.uniform(0, 1, len(steps)))

@@ -156,7 +156,7 @@ def scale_rows(band: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """
     scaled = band * factor[:, None]
     for lag in range(band.shape[1]):
-        scaled[lag:, lag] *= factor[: len(factor) - lag]
+        scaled[lag:, lag] *= factor[: max(len(factor) - lag, 0)]
     return scaled
 
 

@@ -26,12 +26,11 @@ from .blocks import Blocks, BlockScheme, make_blocks
 from .decay import add_decay, check_decoupled
 from .parameters import (
     ParameterFilter,
+    Structure,
     describe_change,
-    fingerprint,
     head_counts,
     real,
     refuse_several_ranks,
-    trainable,
 )
 from .ring import Row, UpdateRing
 from .state import load_file, pack, save_file, unpack
@@ -83,8 +82,7 @@ class Monitor:
         self._model = model
         if settings.decay_products:
             check_decoupled(optimizers)
-        self._tensors = trainable(model, settings.params)
-        self._mark = fingerprint(self._tensors)
+        self._structure = Structure(model, settings.params)
         self._ring = self._make_ring()
         self.plan = cost.make_plan(
             self._ring.blocks.n_parameters,
@@ -122,6 +120,10 @@ class Monitor:
             self._take_up(writer.resumed.records)
 
     # what the user calls
+
+    @property
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return self._structure.tensors
 
     @property
     def step(self) -> int:
@@ -264,11 +266,10 @@ class Monitor:
 
     def _snapshot(self, step: int) -> None:
         began = time.perf_counter()
-        tensors = trainable(self._model, self.settings.params)
-        if fingerprint(tensors) != self._mark:
-            self._restructure(tensors)
+        if not self._structure.unchanged():
+            self._restructure()
             return
-        row = self._ring.append(tensors)
+        row = self._ring.append(self._tensors)
         flags = self._flags(row, step)
         fields: dict[str, Any] = {
             "t": self._next_t,
@@ -320,10 +321,11 @@ class Monitor:
                 logger.warning("step %d: %d entries of block %s are not finite", step, count, name)
         self._nonfinite = now
 
-    def _restructure(self, tensors: dict[str, torch.Tensor]) -> None:
-        reason = describe_change(self._tensors, tensors)
+    def _restructure(self) -> None:
+        after = Structure(self._model, self.settings.params)
+        reason = describe_change(self._tensors, after.tensors)
         logger.warning("step %d: the trained parameters changed (%s); a new segment begins", self.step, reason)
-        self._tensors, self._mark = tensors, fingerprint(tensors)
+        self._structure = after
         del self._ring  # before the next one takes its place in memory
         self._ring = self._make_ring()
         self._lr_sum[:] = 0.0

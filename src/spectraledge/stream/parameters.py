@@ -65,6 +65,31 @@ def fingerprint(tensors: dict[str, torch.Tensor]) -> tuple[tuple[object, ...], .
     return tuple((name, id(t), t.shape, t.dtype, t.device) for name, t in tensors.items())
 
 
+class Structure:
+    """Tells cheaply, a few microseconds a module, whether ``trainable`` would give the same tensors as before.
+
+    Args:
+        model: The module.
+        params: As for ``trainable``.
+    """
+
+    def __init__(self, model: torch.nn.Module, params: ParameterFilter | None) -> None:
+        self.tensors = trainable(model, params)
+        self._mark = fingerprint(self.tensors)
+        self._modules = [(m, self._contents(m)) for m in model.modules()]
+
+    @staticmethod
+    def _contents(module: torch.nn.Module) -> tuple[int, ...]:
+        parameters = [2 * id(p) + p.requires_grad for p in module._parameters.values() if p is not None]
+        return (*parameters, -1, *map(id, module._modules.values()))
+
+    def unchanged(self) -> bool:
+        """Whether modules, parameters, shapes, dtypes and devices are those seen at construction."""
+        return fingerprint(self.tensors) == self._mark and all(
+            self._contents(module) == contents for module, contents in self._modules
+        )
+
+
 def describe_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> str:
     """One sentence on what differs between two sets of parameters."""
     added = [name for name in after if name not in before]
