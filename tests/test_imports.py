@@ -23,7 +23,8 @@ LAYERS = [
     {"experiments"},
     {"reporting", "live"},
     {"demo"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 WITHOUT_TORCH = {"errors", "theory", "recording", "predictions", "detect", "plots", "reporting"}
 ONLY_SCIPY = {"theory": {"numpy", "scipy"}, "recording": {"numpy", "scipy"}}

@@ -11,6 +11,7 @@ import torch
 from .errors import SettingError
 from .recording import RecordingWriter
 from .stream.blocks import BlockScheme
+from .stream.checks import check_every, check_lags, check_window, choice, whole
 from .stream.cost import Plan, make_plan
 from .stream.kernel import load_kernel
 from .stream.monitor import Monitor, Settings
@@ -92,18 +93,18 @@ def attach(
         (9, 4)
     """
     settings = Settings(
-        window=_whole("window", window, 2, "A single update has no gap: use window=10 as in the paper."),
-        every=_whole("every", every, 1, "every=1 takes a snapshot after each optimizer step."),
-        lags=_lags(window, lags),
+        window=check_window(window),
+        every=check_every(every),
+        lags=check_lags(window, lags),
         blocks=blocks,
         params=params,
         heads=heads,
         decay_products=bool(decay_products),
-        store=_choice("store", store, ("device", "host")),
-        backend=_choice("backend", backend, ("auto", "torch", "compiled")),
-        on_error=_choice("on_error", on_error, ("disable", "raise")),
+        store=choice("store", store, ("device", "host")),
+        backend=choice("backend", backend, ("auto", "torch", "compiled")),
+        on_error=choice("on_error", on_error, ("disable", "raise")),
     )
-    _choice("resume", resume, ("never", "auto"))
+    choice("resume", resume, ("never", "auto"))
     if resume == "auto" and overwrite:
         raise SettingError('resume="auto" and overwrite=True exclude each other; got both. Choose one.')
     if not isinstance(model, torch.nn.Module):
@@ -156,44 +157,21 @@ def plan(
     Raises:
         SettingError: If an argument cannot be.
     """
-    _whole("n_parameters", n_parameters, 1, "Give the number of trainable entries.")
-    _whole("n_blocks", n_blocks, 1, "One block is the whole vector.")
-    _whole("window", window, 2, "A single update has no gap: use window=10 as in the paper.")
-    _whole("every", every, 1, "every=1 takes a snapshot after each optimizer step.")
+    whole("n_parameters", n_parameters, 1, "Give the number of trainable entries.")
+    whole("n_blocks", n_blocks, 1, "One block is the whole vector.")
+    check_window(window)
+    check_every(every)
     backend = "compiled" if torch.device(device).type == "cpu" and load_kernel() is not None else "torch"
     return make_plan(
         n_parameters,
         n_blocks,
-        _lags(window, lags),
+        check_lags(window, lags),
         every=every,
         decay=decay_products,
         itemsize=itemsize,
         device=device,
         backend=backend,
     )
-
-
-def _whole(name: str, value: Any, least: int, cure: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise SettingError(f"{name} must be at least {least}; got {value!r}. {cure}")
-    return value
-
-
-def _lags(window: int, lags: int | None) -> int:
-    if lags is None:
-        return 2 * window - 1
-    _whole("lags", lags, 1, "lags=None keeps 2 * window - 1.")
-    if lags < window - 1:
-        raise SettingError(
-            f"lags must be at least window - 1 = {window - 1}; got {lags}. Use lags=None, or a smaller window."
-        )
-    return lags
-
-
-def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise SettingError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
-    return str(value)
 
 
 def _optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:

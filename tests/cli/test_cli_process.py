@@ -121,3 +121,15 @@ def test_progress_goes_to_standard_error(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["recording"]["n_updates"] == 3
     assert done.stderr == "checkpoints: 4 of 4 step-3.safetensors\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spectraledge", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()  # as `| head` does
+    with process.stderr as stderr:
+        assert stderr.read() == b""
+    assert process.wait(timeout=60) == 0

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .._attach import _lags, _whole
 from ..errors import DataError, OutputError, SettingError
 from ..recording import Recording, RecordingWriter, load
 from ..recording.log import recording_file
 from ..stream.blocks import Blocks, BlockScheme, make_blocks
+from ..stream.checks import check_lags, check_window, whole
 from ..stream.cost import free_memory, human_bytes
 from ..stream.parameters import ParameterFilter
 from .groups import Group, make_groups
@@ -88,9 +88,9 @@ def analyze(
         >>> recording.steps, recording.spectra(window=3).singular_values.shape
         (array([100, 200, 300]), (1, 3))
     """
-    _whole("window", window, 2, "A single update has no gap: use window=10 as in the paper.")
-    n_lags = _lags(window, lags)
-    _whole("memory_bytes", memory_bytes, 1, "Use memory_bytes=2 * 2**30 for 2 GiB.")
+    check_window(window)
+    n_lags = check_lags(window, lags)
+    whole("memory_bytes", memory_bytes, 1, "Use memory_bytes=2 * 2**30 for 2 GiB.")
     _check_out(out, overwrite)
     series = source if isinstance(source, Series) else find_series(source, step_regex=step_regex)
     choices = _Choices(n_lags, blocks, params, heads, memory_bytes, strict)

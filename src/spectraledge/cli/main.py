@@ -33,6 +33,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except SpectralEdgeError as error:
         return _fail(str(error), 2)
+    except SystemExit:
+        # The command-line library leaves this way for a broken pipe alone (`spectraledge show ... | head`), with
+        # status 1; the reader has seen enough, which is nobody's fault.
+        return 0
     except KeyboardInterrupt:
         return _fail("interrupted.", 130)
     except Exception as error:

@@ -38,12 +38,13 @@ def check_folder(out: Path, config: dict[str, Any], *, resume: bool, overwrite: 
         return False
     if not resume:
         raise OutputError(
-            f"{out} must not hold a recording yet; got one. Use resume=True to go on with it, "
-            "overwrite=True to replace it, or another out=."
+            f"{out} must not hold a recording yet; got one. Use resume=True (--resume) to go on with it, "
+            "overwrite=True (--overwrite) to replace it, or another out."
         )
     if not (out / CONFIG).exists():
         raise OutputError(
-            f"{out} must hold {CONFIG} to be resumed; got a recording without it. Use overwrite=True or another out=."
+            f"{out} must hold {CONFIG} to be resumed; got a recording without it. "
+            "Use overwrite=True (--overwrite) or another out."
         )
     differing = differences(read_json(out / CONFIG), config)
     if differing:

@@ -1,0 +1,5 @@
+"""``python -m spectraledge``: the command line."""
+
+from .cli import main
+
+main()
