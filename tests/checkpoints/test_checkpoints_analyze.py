@@ -423,3 +423,19 @@ def test_the_global_generator_and_the_files_stay_as_they_are(run: tuple[Path, se
     se.analyze(run[0], window=4)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == {p.name: p.read_bytes() for p in run[0].iterdir()}
+
+
+def test_every_thins_the_series(run: tuple[Path, se.Recording]) -> None:
+    folder, live = run
+    thin = se.analyze(folder, window=4, every=2 * EVERY)
+    assert thin.n_steps.tolist() == [2 * EVERY] * (live.n_updates // 2)
+    assert not any(thin.flags)
+    # a row of two live updates is the same update: equal up to the rounding of the float32 differences
+    _, coarse = live.gram(window=3, stride=2)
+    _, gram = thin.gram(window=3)
+    norms = np.sqrt(np.diagonal(coarse, axis1=1, axis2=2))
+    assert np.max(np.abs(gram - coarse) / (norms[:, :, None] * norms[:, None, :])) < 1e-5
+    with pytest.raises(SettingError, match="every must be at least 1; got 0"):
+        se.analyze(folder, every=0)
+    with pytest.raises(DataError, match="must leave at least 2"):
+        se.analyze(folder, every=10**6)

@@ -32,6 +32,7 @@ def analyze(
     *,
     out: str | os.PathLike[str] | None = None,
     window: int = 10,  # as in `attach`
+    every: int | None = None,
     lags: int | None = None,
     blocks: BlockScheme = "layer",
     params: ParameterFilter | None = None,
@@ -54,6 +55,7 @@ def analyze(
             folders, or what ``find_series`` returned.
         out: Run folder for ``recording.jsonl``, written at the end; None keeps the recording in memory.
         window: Rows W of the windows you mean to look at; sets ``lags``.
+        every: Use only checkpoints that lie whole multiples of this many steps behind the first; None uses all.
         lags: Stored updates L; None means ``2 * window - 1``.
         blocks: As in ``attach``. Tensors come in the natural order of their names.
         params: Only these: a regular expression searched in names, or a predicate of a name and a tensor (on the
@@ -93,14 +95,16 @@ def analyze(
     whole("memory_bytes", memory_bytes, 1, "Use memory_bytes=2 * 2**30 for 2 GiB.")
     _check_out(out, overwrite)
     series = source if isinstance(source, Series) else find_series(source, step_regex=step_regex)
+    if every is not None:
+        series = series.thinned(every)
     choices = _Choices(n_lags, blocks, params, heads, memory_bytes, strict)
     scanned, segments = _compute(series, choices, progress)
     if not any(segment.rows for segment in segments):
         raise _no_update(series, scanned)
-    every = common_stride([member.step for stretch in scanned.stretches for member in stretch.members])
-    meta = describe(series, scanned, segments) | {"window": window, "every": every}
+    stride = common_stride([member.step for stretch in scanned.stretches for member in stretch.members])
+    meta = describe(series, scanned, segments) | {"window": window, "every": stride}
     with RecordingWriter(out, mode="overwrite" if overwrite else "new", header_meta=meta) as writer:
-        write_recording(writer, series, scanned, segments, lags=n_lags, every=every)
+        write_recording(writer, series, scanned, segments, lags=n_lags, every=stride)
         if out is None:
             return Recording.from_log(writer.log())
     return load(out)

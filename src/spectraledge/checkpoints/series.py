@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..stream.checks import check_every
 from .names import SUFFIX, is_shard, says_step, step_of
 from .readers import INDEX, SINGLE, UNSUPPORTED, CheckpointReader
 
@@ -61,6 +62,29 @@ class Series:
     def steps(self) -> list[int]:
         """Steps, ascending."""
         return [checkpoint.step for checkpoint in self.checkpoints]
+
+    def thinned(self, every: int) -> Series:
+        """The members whose steps lie whole multiples of ``every`` behind the first one's.
+
+        Raises:
+            SettingError: If ``every`` is below 1.
+            DataError: If fewer than two are left.
+
+        Example:
+            >>> steps = [Checkpoint(step, Path(f"step-{step}"), Path()) for step in (10, 50, 60, 100, 110)]
+            >>> Series("a list", tuple(steps)).thinned(50).steps
+            [10, 60, 110]
+        """
+        check_every(every)
+        first = self.checkpoints[0].step
+        kept = tuple(c for c in self.checkpoints if (c.step - first) % every == 0)
+        if len(kept) < 2:
+            raise DataError(
+                f"every={every} must leave at least 2 of the {len(self.checkpoints)} checkpoints in {self.source}; "
+                f"it leaves step {first} alone. The most common distance is {common_stride(self.steps)}."
+            )
+        left_out = tuple(c.path.name for c in self.checkpoints if c not in kept)
+        return replace(self, checkpoints=kept, ignored=(*self.ignored, *left_out))
 
     def table(self) -> list[dict[str, Any]]:
         """What there is, before any weight is read.

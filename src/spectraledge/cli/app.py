@@ -103,6 +103,9 @@ def analyze(
     source: Annotated[list[str], typer.Argument(help="A folder of safetensors checkpoints, or several of them.")],
     out: Annotated[Path | None, typer.Option(help="Run folder for the recording.")] = None,
     window: o.Window = 10,
+    every: Annotated[
+        int | None, typer.Option(help="Only checkpoints this many steps apart; all where not given.")
+    ] = None,
     lags: o.Lags = None,
     blocks: o.Blocks = "layer",
     params: Annotated[str | None, typer.Option(help="Only tensors whose names this expression finds.")] = None,
@@ -118,11 +121,13 @@ def analyze(
     from ..checkpoints.series import find_series
 
     series = find_series(source[0] if len(source) == 1 else source, step_regex=step_regex)
+    if every is not None:
+        series = series.thinned(every)
     table = series.table()
     if not json:
         print_series(table, f"{len(table)} checkpoints in {series.source}")
         if series.ignored:
-            print_line(f"left out, without a step in their names: {', '.join(series.ignored)}")
+            print_line(f"left out: {', '.join(series.ignored)}")
     with Progress("checkpoints") as progress:
         recording = run_analysis(
             series,
