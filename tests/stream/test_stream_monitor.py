@@ -261,6 +261,33 @@ def test_rollback_is_a_rewind() -> None:
     assert recording.metrics["loss"][1].tolist() == [*range(1, 11), *range(101, 107)]
 
 
+def test_rollback_past_a_change_of_structure() -> None:
+    model = small_transformer()
+    optimizer = adamw(model)
+    monitor = se.attach(model, optimizer, window=3, every=1, on_error="raise")
+    saved: dict[str, Any] = {}
+
+    def keep(step: int) -> None:
+        if step == 10:
+            saved["o"] = torch.utils._pytree.tree_map(
+                lambda v: v.clone() if isinstance(v, torch.Tensor) else v, optimizer.state_dict()
+            )
+        if step == 12:
+            model.embed.requires_grad_(False)
+
+    train(model, [optimizer], 20, keep)
+    optimizer.load_state_dict(saved["o"])
+    train(model, [optimizer], 6)
+    monitor.detach()
+    recording = monitor.recording
+    assert recording.report.n_rejected == 0
+    assert recording.steps.tolist() == list(range(1, 17))
+    assert np.isnan(recording.products[10, :, 1:]).all()
+    reasons = [segment["reason"] for segment in recording.meta["segments"]]
+    assert reasons == ["start", "rewound to before the last change of structure"]
+    assert "embed" not in recording.meta["segments"][1]["blocks"]
+
+
 def test_state_loaded_after_attaching() -> None:
     model = small_transformer()
     optimizer = adamw(model)

@@ -49,7 +49,7 @@ class Recording:
         decay_norm2: (T, B) ||delta_wd_t||^2, or None.
         gradient_products: (T, B, L+1) <gradient at theta_t, delta_{t-l}>, or None.
         unchanged: (T, B) entries of the update that are exactly 0.
-        nonfinite: (T, B) entries of the update that are not finite.
+        nonfinite: (T, B) entries of the snapshot theta_t that are not finite.
         flags: (T) remarks on each update: "lost", "seam", and what the recorder noted.
         seconds: (T) time spent on recording.
         time: (T) wall clock [s since 1970].

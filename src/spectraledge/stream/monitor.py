@@ -113,7 +113,8 @@ class Monitor:
         self._last_step = self._start = self._counter.count
         self._rows: list[tuple[int, int]] = []  # (step, t) of every row that is not rewound
         self._found_segments: list[Mapping[str, Any]] = []  # in a file that is resumed
-        self._segment = -1
+        self._segment, self._segment_step = -1, 0
+        self._n_segments = 0  # numbers ever used: none is used twice, also after a rewind
         if writer.resumed is None:
             self._open_segment("start")
         else:
@@ -333,7 +334,8 @@ class Monitor:
         self._open_segment(reason)
 
     def _open_segment(self, reason: str) -> None:
-        self._segment += 1
+        self._segment, self._segment_step = self._n_segments, self._last_step
+        self._n_segments += 1
         blocks = self._ring.blocks
         self._writer.write(
             "segment",
@@ -401,6 +403,8 @@ class Monitor:
         found = replay(records)
         self._rows = [(row.step, row.t) for row in found.rows]
         self._found_segments = list(found.segments)
+        numbers = [record["segment"] for record in records if record["kind"] == "segment"]
+        self._n_segments = 1 + max((n for n in numbers if isinstance(n, int)), default=-1)
         if self._found_segments:
             self._start = self._found_segments[0]["step"]
         self._rewind_to = (self._counter.count, False)
@@ -437,10 +441,13 @@ class Monitor:
         self._rewind_to = None
         self._writer.write("rewind", step=step, ring=ring)
         self._drop_after(step)
-        if self._segment >= 0:
-            return  # within one process
-        last = self._found_segments[-1] if self._found_segments else {"segment": -1}
-        self._segment = last["segment"]
+        if self._segment >= 0:  # within one process
+            if self._segment_step > step:
+                self._last_step = step
+                self._open_segment("rewound to before the last change of structure")
+            return
+        last = self._found_segments[-1] if self._found_segments else {}
+        self._segment, self._segment_step = last.get("segment", -1), last.get("step", 0)
         if last.get("blocks") != list(self._ring.blocks.names) or last.get("lags") != self.settings.lags:
             self._open_segment("resumed with other blocks or lags" if self._found_segments else "start")
 
