@@ -500,12 +500,31 @@ def test_two_monitors_and_detaching_midway() -> None:
     assert second.recording.blocks == ["all", "encoder.layers.0", "encoder.layers.1"]
 
 
-def test_a_compiled_model_keeps_its_names() -> None:
+def test_wrappers_leave_names_alone() -> None:
     model = small_transformer()
     wrapped = torch.nn.DataParallel(model, device_ids=[])  # puts "module." in front, as other wrappers do
     optimizer = adamw(model)
     monitor = se.attach(wrapped, optimizer, window=3, every=1, on_error="raise")
     assert monitor.blocks.names == se.attach(model, optimizer, window=3, on_error="raise").blocks.names
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch's compiler
+def test_compiled_model_and_compiled_optimizer_step() -> None:
+    # the "eager" backend traces as every other does and generates no code; fullgraph: the model has no graph break
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Tanh(), torch.nn.Linear(6, 2))
+    optimizer = adamw(model)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    step = torch.compile(optimizer.step, backend="eager")
+    monitor = se.attach(compiled, optimizer, window=3, every=1, decay_products=True, on_error="raise")
+    for _ in range(6):
+        optimizer.zero_grad()
+        compiled(torch.ones(4, 6)).square().sum().backward()
+        step()
+    monitor.detach()
+    assert monitor.blocks.names == ("0", "2")
+    assert monitor.recording.steps.tolist() == [1, 2, 3, 4, 5, 6]
+    assert not any(monitor.recording.flags)
 
 
 def test_process_groups_are_refused(tmp_path: Path) -> None:

@@ -77,10 +77,12 @@ class StepCounter:
         self.count = self.own_count() or 0 if start is None else start
         self._own_offset = self.count - (self.own_count() or 0)
         self._handles: list[Any] = []
+        # a compiled optimizer step would otherwise trace the hooks; dynamo is loaded by any optimizer anyway
+        pre, post = torch.compiler.disable(self._pre), torch.compiler.disable(self._post)
         for optimizer in self.optimizers:
             self._handles += [
-                optimizer.register_step_pre_hook(self._pre),
-                optimizer.register_step_post_hook(self._post),
+                optimizer.register_step_pre_hook(pre),
+                optimizer.register_step_post_hook(post),
                 optimizer.register_load_state_dict_post_hook(lambda _: reloaded()),
             ]
 
