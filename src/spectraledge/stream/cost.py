@@ -10,7 +10,7 @@ import torch
 from ..errors import SettingError
 
 # Time of one append over the time to read (lags + 2) P entries at the bandwidth measured below. That sum partly comes
-# out of the last-level cache; against memory alone the factors are 2 and 4 (benchmarks/bench_append.py).
+# out of the last-level cache; against memory alone the factors are 2 and 4 to 5 (benchmarks/bench_append.py).
 _FACTOR = {"compiled": 3.0, "torch": 6.0}
 
 
