@@ -13,7 +13,7 @@ import torch
 
 from ..errors import DataError, SettingError
 from ..stream.labels import canonical_name
-from ..stream.parameters import ParameterFilter
+from ..stream.parameters import ParameterFilter, predicate
 from .header import TensorInfo
 
 _BUFFERS = re.compile(
@@ -92,7 +92,7 @@ def structure_of(tensors: Mapping[str, TensorInfo], params: ParameterFilter | No
         SettingError: If ``params`` leaves nothing.
         DataError: If two names differ only in wrappers' parts, or nothing is a parameter.
     """
-    keep = _predicate(params)
+    keep = predicate(params)
     entries: dict[str, Entry] = {}
     left_out: list[str] = []
     n_candidates = 0
@@ -102,7 +102,7 @@ def structure_of(tensors: Mapping[str, TensorInfo], params: ParameterFilter | No
             left_out.append(raw_name)
             continue
         n_candidates += 1
-        if not keep(name, info):
+        if not keep(name, torch.empty(info.shape, dtype=getattr(torch, info.dtype), device="meta")):
             continue
         if name in entries:
             raise DataError(
@@ -168,19 +168,3 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     """
     parts = re.split(r"([0-9]+)", name)
     return [(0, int(part), "") if i % 2 and len(part) < 18 else (1, 0, part) for i, part in enumerate(parts)]
-
-
-def _predicate(params: ParameterFilter | None):  # type: ignore[no-untyped-def]
-    if params is None:
-        return lambda name, info: True
-    if isinstance(params, str):
-        try:
-            pattern = re.compile(params)
-        except re.error as error:
-            raise SettingError(f"params must be a regular expression; got {params!r}: {error}.") from error
-        return lambda name, info: pattern.search(name) is not None
-    if callable(params):
-        return lambda name, info: bool(
-            params(name, torch.empty(info.shape, dtype=getattr(torch, info.dtype), device="meta"))
-        )
-    raise SettingError(f"params must be a regular expression or a predicate; got {type(params).__name__}.")

@@ -32,7 +32,7 @@ def trainable(model: torch.nn.Module, params: ParameterFilter | None = None) -> 
     Raises:
         SettingError: If nothing is left, or a tensor is sharded, sparse, quantised or not materialised.
     """
-    keep = _predicate(params)
+    keep = predicate(params)
     found: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
     for raw_name, parameter in model.named_parameters(remove_duplicate=True):
@@ -134,7 +134,12 @@ def refuse_several_ranks() -> None:
         )
 
 
-def _predicate(params: ParameterFilter | None) -> Callable[[str, torch.Tensor], bool]:
+def predicate(params: ParameterFilter | None) -> Callable[[str, torch.Tensor], bool]:
+    """The filter as a function of a name and a tensor.
+
+    Raises:
+        SettingError: If it is neither a regular expression nor callable.
+    """
     if params is None:
         return lambda name, tensor: True
     if isinstance(params, str):

@@ -56,12 +56,14 @@ class _Shard:
     atoms: list[Atom] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     owner: list[int] = field(default_factory=list)  # block index of each atom
+    pieces: dict[str, list[int]] = field(default_factory=dict)  # indices of the atoms of each tensor
     size: int = 0
     updates: torch.Tensor = field(init=False)
     snapshot: torch.Tensor = field(init=False)
     decay: torch.Tensor | None = None
 
     def add(self, atom: Atom, block: int) -> None:
+        self.pieces.setdefault(atom.name, []).append(len(self.atoms))
         self.atoms.append(atom)
         self.starts.append(self.size)
         self.owner.append(block)
@@ -194,11 +196,9 @@ class UpdateRing:
         for shard in self._shards:
             if shard.decay is None:
                 continue
-            for i, atom in enumerate(shard.atoms):
-                if atom.name == name:
-                    start = shard.starts[i]
-                    part = shard.gather(i, {name: tensor})
-                    shard.decay[start : start + atom.n_parameters].add_(part, alpha=factor)
+            for i in shard.pieces.get(name, ()):
+                part, start = shard.gather(i, {name: tensor}), shard.starts[i]
+                shard.decay[start : start + part.numel()].add_(part, alpha=factor)
 
     @torch.no_grad()
     def append(self, tensors: Mapping[str, torch.Tensor]) -> Row:
