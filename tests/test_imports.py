@@ -17,7 +17,9 @@ LAYERS = [
     {"errors", "__init__"},
     {"theory"},
     {"recording"},
+    {"dynamics"},
     {"predictions", "detect", "plots"},
+    {"curvature", "kernel"},
     {"stream"},
     {"_attach", "adapters", "sinks", "checkpoints"},
     {"experiments"},
@@ -26,7 +28,7 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-WITHOUT_TORCH = {"errors", "theory", "recording", "predictions", "detect", "plots", "reporting"}
+WITHOUT_TORCH = {"errors", "theory", "recording", "dynamics", "predictions", "detect", "plots", "reporting"}
 ONLY_SCIPY = {"theory": {"numpy", "scipy"}, "recording": {"numpy", "scipy"}}
 
 

@@ -33,6 +33,7 @@ from .parameters import (
     refuse_several_ranks,
 )
 from .ring import Row, UpdateRing
+from .span import directions
 from .state import load_file, pack, save_file, unpack
 from .steps import StepCounter
 
@@ -142,6 +143,27 @@ class Monitor:
         from ..recording import Recording
 
         return Recording.from_log(self._writer.log())
+
+    def directions(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """The modes of the newest window, as combinations of the stored updates.
+
+        Args:
+            window: W, at most the number of lags.
+
+        Returns:
+            (W) singular values, descending [parameter], and (W, W) coefficients: column j on the updates l =
+            0..W-1 (newest first) makes the unit vector v_j, ``ring.combine(coefficients[:, j])``. Columns of
+            modes below the resolution floor are NaN.
+
+        Raises:
+            SettingError: If fewer than ``window`` updates are stored.
+        """
+        return directions(self._ring, window)
+
+    @property
+    def ring(self) -> UpdateRing:
+        """The stored updates."""
+        return self._ring
 
     def log(self, *, step: int | None = None, **metrics: float) -> None:
         """Record metrics at the current optimizer step.

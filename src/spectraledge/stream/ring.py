@@ -17,6 +17,7 @@ from ..errors import SettingError
 from .blocks import Atom, Blocks
 from .kernel import Kernel, load_kernel
 from .parameters import real
+from .span import Vector, combine, products_with
 
 # Float64 numbers handled at a time in torch: on a CPU the tile stays in the last-level cache (14 MB), on an
 # accelerator, where launches cost more than traffic, it stays under 64 MB.
@@ -161,6 +162,11 @@ class UpdateRing:
         return id(shard) in self._tables
 
     @property
+    def shards(self) -> list[_Shard]:
+        """The buffers, one for each device and dtype."""
+        return self._shards
+
+    @property
     def n_entries(self) -> int:
         """Numbers held: ``(lags + 1) P``, one vector more with decay."""
         return sum(s.size for s in self._shards) * (self.lags + (2 if self.decay else 1))
@@ -220,6 +226,14 @@ class UpdateRing:
             np.add.at(sums, owner, partial)  # in chunk order, whatever the number of threads
         self.n_appended += 1
         return self._row(sums, n_old)
+
+    def combine(self, coefficients: np.ndarray) -> dict[str, torch.Tensor]:
+        """``sum_l coefficients[l] delta_{t-l}``, newest update first; tensors shaped like the parameters."""
+        return combine(self, coefficients)
+
+    def products_with(self, vector: Vector, *, lags: int | None = None) -> np.ndarray:
+        """(B, L+1) ``<x, delta_{t-l}>`` of a P-vector by name; NaN where no update is stored."""
+        return products_with(self, vector, lags=lags)
 
     def _append_compiled(
         self, shard: _Shard, tensors: Mapping[str, torch.Tensor], rows: np.ndarray, slot: int
