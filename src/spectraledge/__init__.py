@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Gap": "recording",
     "Monitor": "stream.monitor",
+    "Probe": "stream.probe",
     "Recording": "recording",
     "SpectralEdgeError": "errors",
     "Spectra": "recording",
@@ -36,6 +37,7 @@ _HOME = {
 __all__ = [
     "Gap",
     "Monitor",
+    "Probe",
     "Recording",
     "Spectra",
     "SpectralEdgeError",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from .recording import Gap, Recording, Spectra, load
     from .reporting.report import report
     from .stream.monitor import Monitor
+    from .stream.probe import Probe
 
 
 def __getattr__(name: str) -> object:

@@ -16,6 +16,7 @@ from .stream.cost import Plan, make_plan
 from .stream.kernel import load_kernel
 from .stream.monitor import Monitor, Settings
 from .stream.parameters import ParameterFilter
+from .stream.probe import Probe
 from .stream.steps import keeps_count, unwrap
 
 
@@ -31,6 +32,8 @@ def attach(
     params: ParameterFilter | None = None,
     heads: int | Mapping[str, int] | None = None,
     decay_products: bool = False,
+    probe: Probe | None = None,
+    probe_every: int | None = None,
     resume: str = "never",
     overwrite: bool = False,
     step: int | None = None,
@@ -60,6 +63,8 @@ def attach(
         params: Monitor only these: a regular expression searched in names, or a predicate of name and tensor.
         heads: Number of attention heads for ``blocks="head"`` where modules do not say it.
         decay_products: Also record the exact part of decoupled weight decay (AdamW, Muon); one more vector.
+        probe: Also measure gradients and curvature along the recorded updates; see ``Probe``.
+        probe_every: Optimizer steps between probes, a multiple of ``every``; None means ``window * every``.
         resume: ``"auto"`` goes on with a recording found in ``out``; load model and optimizer states first, then
             ``monitor.load(...)`` if the ring was saved. ``"never"`` refuses one.
         overwrite: Replace a recording found in ``out``.
@@ -103,6 +108,8 @@ def attach(
         store=choice("store", store, ("device", "host")),
         backend=choice("backend", backend, ("auto", "torch", "compiled")),
         on_error=choice("on_error", on_error, ("disable", "raise")),
+        probe=probe,
+        probe_every=_check_probe(probe, probe_every, every, window, check_lags(window, lags)),
     )
     choice("resume", resume, ("never", "auto"))
     if resume == "auto" and overwrite:
@@ -141,6 +148,8 @@ def plan(
     decay_products: bool = False,
     device: str = "cpu",
     itemsize: int = 4,
+    probe: Probe | None = None,
+    probe_every: int | None = None,
 ) -> Plan:
     """What monitoring would cost on this machine: memory, time a snapshot, bytes a record.
 
@@ -153,6 +162,8 @@ def plan(
         decay_products: Whether the decay part is recorded.
         device: Where the ring would live.
         itemsize: Bytes an entry of the ring: 4, or 8 for float64 parameters.
+        probe: What would be probed, if anything.
+        probe_every: Steps between probes; None means ``window * every``.
 
     Raises:
         SettingError: If an argument cannot be.
@@ -171,7 +182,33 @@ def plan(
         itemsize=itemsize,
         device=device,
         backend=backend,
+        probe=probe,
+        probe_every=_check_probe(probe, probe_every, every, window, check_lags(window, lags)),
     )
+
+
+def _check_probe(probe: Probe | None, probe_every: int | None, every: int, window: int, lags: int) -> int:
+    if probe is None:
+        if probe_every is not None:
+            raise SettingError(
+                f"probe_every needs a probe; got probe_every={probe_every} alone. "
+                "Pass probe=spectraledge.Probe(train=..., val=...)."
+            )
+        return 0
+    if not isinstance(probe, Probe):
+        raise SettingError(f"probe must be a spectraledge.Probe; got {type(probe).__name__}.")
+    if lags < window:
+        raise SettingError(
+            f"probes need the whole window in the ring, lags >= window; got {lags} and {window}. "
+            "Use lags=None, which keeps 2 * window - 1."
+        )
+    steps = window * every if probe_every is None else whole("probe_every", probe_every, 1, "It counts steps.")
+    if steps % every:
+        raise SettingError(
+            f"probe_every must be a multiple of every, since probes are made at snapshots; got {steps} and {every}. "
+            f"Use probe_every={max(1, round(steps / every)) * every}."
+        )
+    return steps
 
 
 def _optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:

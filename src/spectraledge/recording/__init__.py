@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .event import Event
 from .log import Log, RecordingWriter, read_log
+from .probe import ProbeRecord
 from .reader import ReadReport
 from .recording import Recording, load
 from .spectra import Gap, Spectra
@@ -12,6 +13,7 @@ __all__ = [
     "Event",
     "Gap",
     "Log",
+    "ProbeRecord",
     "ReadReport",
     "Recording",
     "RecordingWriter",

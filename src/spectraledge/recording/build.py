@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .line import Record, number
+from .probe import probe_from_records
 from .reader import Log, ReadReport
 from .replay import BAND_FIELDS, BLOCK_FIELDS, REQUIRED, Row, State, as_list, replay
 
@@ -51,6 +52,11 @@ def _fields(state: State, header: Record, report: ReadReport) -> dict[str, Any]:
         "seconds": _scalars(rows, index, n_updates, "seconds"),
         "time": _scalars(rows, index, n_updates, "time"),
         "events": state.events,
+        "probes": [
+            probe_from_records(record, state.outcomes.get(record["t"]), segment, place[id(segment)])
+            for record, segment in state.probes
+            if id(segment) in place
+        ],
         "metrics": _metrics(state.metrics),
         "meta": _meta(header, segments),
         "report": dataclasses.replace(report, n_lost_rows=n_lost),

@@ -18,6 +18,7 @@ from .build import build_fields
 from .compare import same
 from .event import Event
 from .log import Log, ReadReport, read_log
+from .probe import ProbeRecord
 from .save import save_recording
 from .select import BlockChoice, block_label, select_blocks
 from .spectra import Spectra, momentum_correlation
@@ -56,6 +57,7 @@ class Recording:
         segment: (T) index in ``meta["segments"]``: a segment is a stretch of unchanged structure.
         metrics: Name to (steps, values).
         events: What detectors reported.
+        probes: Gradients and curvature measured at some of the snapshots, in order.
         meta: Free description of the run, and "segments", "block_info", "created", "package_version".
         report: What reading the file found.
         path: The file it was read from.
@@ -80,6 +82,7 @@ class Recording:
     segment: np.ndarray
     metrics: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    probes: list[ProbeRecord] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
     report: ReadReport = field(default_factory=ReadReport)
     path: Path | None = None
@@ -123,6 +126,7 @@ class Recording:
         mine, theirs = ({k: v for k, v in vars(r).items() if k not in _WALL_CLOCK} for r in (self, other))
         for fields in (mine, theirs):
             fields["meta"] = {k: v for k, v in fields["meta"].items() if k != "created"}
+            fields["probes"] = [{k: v for k, v in vars(p).items() if k != "seconds"} for p in fields["probes"]]
         return same(mine, theirs)
 
     def band(self, block: BlockChoice = "all", *, stride: int = 1, normalisation: str = "raw") -> np.ndarray:

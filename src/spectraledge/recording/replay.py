@@ -14,6 +14,7 @@ import numpy as np
 from .compare import same
 from .event import Event
 from .line import Record
+from .probe import sound_outcome, sound_probe
 
 BAND_FIELDS = ("products", "decay_products", "gradient_products")  # (B, L+1) in a row
 BLOCK_FIELDS = ("theta_dot", "theta_norm2", "decay_norm2", "unchanged", "nonfinite")  # (B,) in a row
@@ -39,6 +40,8 @@ class State:
     rows: list[Row] = field(default_factory=list)
     metrics: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    probes: list[tuple[Record, Record]] = field(default_factory=list)  # (record, its segment), in order of t
+    outcomes: dict[int, Record] = field(default_factory=dict)  # by the t of their probe
     segments: list[Record] = field(default_factory=list)
     by_number: dict[int, Record] = field(default_factory=dict)
     rewinds: int = 0
@@ -68,7 +71,7 @@ def _take(state: State, record: Record) -> None:
             state.by_number[record["segment"]] = record
         return
     if not _is_count(record.get("step")):
-        state.n_rejected += kind in ("row", "rewind", "metrics", "event")
+        state.n_rejected += kind in ("row", "rewind", "metrics", "event", "probe", "outcome")
         return
     state.closed = False
     if kind == "row":
@@ -77,6 +80,10 @@ def _take(state: State, record: Record) -> None:
         state.metrics.append((record["step"], record["values"]))
     elif kind == "event":
         state.events.append(Event.from_record(record))
+    elif kind == "probe":
+        _take_probe(state, record)
+    elif kind == "outcome":
+        _take_outcome(state, record)
     elif kind == "rewind":
         state.rewinds += 1
         state.seam |= not record.get("ring", False)
@@ -103,6 +110,24 @@ def _take_row(state: State, record: Record) -> None:
     state.seam = False
 
 
+def _take_probe(state: State, record: Record) -> None:
+    segment = state.by_number.get(record["segment"]) if type(record.get("segment")) is int else None
+    if segment is None or not sound_probe(record, segment):
+        state.n_rejected += 1
+        return
+    state.probes = [found for found in state.probes if found[0]["t"] < record["t"]]
+    state.outcomes.pop(record["t"], None)
+    state.probes.append((record, segment))
+
+
+def _take_outcome(state: State, record: Record) -> None:
+    of = [probe for probe, _ in state.probes if probe["t"] == record.get("t")]
+    if of and sound_outcome(record, of[0]):
+        state.outcomes[of[0]["t"]] = record
+    else:
+        state.n_rejected += 1
+
+
 def _rewind(state: State, step: int) -> None:
     while state.rows and state.rows[-1].step > step:
         state.rows.pop()
@@ -114,6 +139,9 @@ def _rewind(state: State, step: int) -> None:
 def _drop_logged(state: State, step: int) -> None:
     state.metrics = [entry for entry in state.metrics if entry[0] <= step]
     state.events = [event for event in state.events if event.step <= step]
+    state.probes = [found for found in state.probes if found[0]["step"] <= step]
+    left = {probe["t"] for probe, _ in state.probes}
+    state.outcomes = {t: found for t, found in state.outcomes.items() if t in left and found["step"] <= step}
 
 
 def _sound_momentum(value: Any) -> bool:

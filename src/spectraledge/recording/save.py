@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError
 from .lock import locked_file
 from .log import RecordingWriter
+from .probe import probe_records
 from .reader import FORMAT, VERSION, recording_file
 from .replay import BAND_FIELDS, BLOCK_FIELDS
 
@@ -64,6 +65,9 @@ def _write_all(recording: Recording, writer: RecordingWriter) -> None:
     for name, (steps, values) in recording.metrics.items():
         for step, value in zip(steps, values, strict=True):
             writer.write("metrics", step=int(step), values={name: float(value)}, time=float("nan"))
+    for probe in recording.probes:
+        for kind, fields in probe_records(probe, segments[probe.segment]["segment"]):
+            writer.write(kind, **fields, time=float("nan"))
     for event in recording.events:
         writer.write("event", **event.to_fields(), time=float("nan"))
     if recording.closed:

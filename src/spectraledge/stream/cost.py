@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import SettingError
+
+if TYPE_CHECKING:
+    from .probe import Probe
 
 # Time of one append over the time to read (lags + 2) P entries at the bandwidth measured below. That sum partly comes
 # out of the last-level cache; against memory alone the factors are 2 and 4 to 5 (benchmarks/bench_append.py).
@@ -28,6 +32,9 @@ class Plan:
         every: Optimizer steps between snapshots.
         device: Where the ring is kept.
         backend: ``"compiled"`` or ``"torch"``.
+        probe_evaluations: Cost of one probe in gradient evaluations on its own batch; 0 without probes.
+        probe_every: Optimizer steps between probes; 0 without.
+        probe_bytes: Memory that a probe takes while it lasts, over that of one gradient evaluation.
     """
 
     n_parameters: int
@@ -39,8 +46,20 @@ class Plan:
     every: int
     device: str
     backend: str
+    probe_evaluations: float = 0.0
+    probe_every: int = 0
+    probe_bytes: int = 0
 
     def __str__(self) -> str:
+        return self._recording() + (f"; {self._probes()}" if self.probe_every else "")
+
+    def _probes(self) -> str:
+        return (
+            f"a probe every {self.probe_every} steps at {self.probe_evaluations:.3g} gradient evaluations "
+            f"({self.probe_evaluations / self.probe_every:.2g} a step) and {human_bytes(self.probe_bytes)}"
+        )
+
+    def _recording(self) -> str:
         return (
             f"{self.n_parameters:,} parameters in {self.n_blocks} blocks, {self.lags} lags: "
             f"{human_bytes(self.ring_bytes)} of memory on {self.device}, about {self.append_ms:.3g} ms a snapshot "
@@ -63,6 +82,8 @@ def make_plan(
     itemsize: int = 4,
     device: torch.device | str = "cpu",
     backend: str = "compiled",
+    probe: Probe | None = None,
+    probe_every: int = 0,
 ) -> Plan:
     """Cost of monitoring ``n_parameters`` in ``n_blocks`` with ``lags`` lags.
 
@@ -75,13 +96,29 @@ def make_plan(
         itemsize: Bytes an entry: 4, or 8 for float64 parameters.
         device: Where the ring lives; its bandwidth is measured.
         backend: "compiled" or "torch".
+        probe: What is probed, if anything.
+        probe_every: Steps between probes.
     """
     ring_bytes = n_parameters * itemsize * (lags + (2 if decay else 1))
     bandwidth = read_bandwidth(torch.device(device))
     append_ms = 1e3 * _FACTOR[backend] * (lags + 2) * n_parameters * itemsize / bandwidth + 0.05
     n_numbers = n_blocks * ((lags + 1) * (2 if decay else 1) + 4 + (1 if decay else 0))
     record_bytes = n_numbers * 8 * 4 // 3 + 500  # base64; the rest of the line
-    return Plan(n_parameters, n_blocks, lags, ring_bytes, append_ms, record_bytes, every, str(device), backend)
+    evaluations, vectors = (0.0, 0) if probe is None else (probe.total_evaluations, probe.vectors)
+    return Plan(
+        n_parameters=n_parameters,
+        n_blocks=n_blocks,
+        lags=lags,
+        ring_bytes=ring_bytes,
+        append_ms=append_ms,
+        record_bytes=record_bytes,
+        every=every,
+        device=str(device),
+        backend=backend,
+        probe_evaluations=evaluations + (2.0 * every if probe is not None and probe.replicate is not None else 0.0),
+        probe_every=0 if probe is None else probe_every,
+        probe_bytes=vectors * n_parameters * itemsize,
+    )
 
 
 def read_bandwidth(device: torch.device) -> float:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..errors import SettingError
+from ..errors import OutputError, SettingError
 from ..recording import RecordingWriter
 from ..recording.replay import replay
 from . import cost
@@ -32,6 +32,7 @@ from .parameters import (
     real,
     refuse_several_ranks,
 )
+from .probe import Probe, Prober
 from .ring import Row, UpdateRing
 from .span import directions
 from .state import load_file, pack, save_file, unpack
@@ -59,6 +60,8 @@ class Settings:
     store: str
     backend: str
     on_error: str
+    probe: Probe | None = None
+    probe_every: int = 0
 
 
 class Monitor:
@@ -85,6 +88,9 @@ class Monitor:
             check_decoupled(optimizers)
         self._structure = Structure(model, settings.params)
         self._ring = self._make_ring()
+        self._prober = None
+        if settings.probe is not None:
+            self._prober = Prober(settings.probe, model, optimizers, settings.window)
         self.plan = cost.make_plan(
             self._ring.blocks.n_parameters,
             len(self._ring.blocks.names),
@@ -94,6 +100,8 @@ class Monitor:
             itemsize=self._ring.nbytes // self._ring.n_entries,
             device=self._device(),
             backend=self._ring.backend,
+            probe=settings.probe,
+            probe_every=settings.probe_every,
         )
         logger.info("monitoring %s", self.plan)
         self._dead = False
@@ -206,9 +214,15 @@ class Monitor:
             "n_appended": self._ring.n_appended,
             "lr_sum": self._lr_sum.tolist(),
         }
+        if self._prober is not None and self._prober.pending is not None:
+            state["probe"] = self._prober.pending.t
         if ring:
-            state["ring"] = {name: tensor.clone() for name, tensor in self._ring.state_tensors().items()}
+            state["ring"] = {name: tensor.clone() for name, tensor in self._state_tensors().items()}
         return state
+
+    def _state_tensors(self) -> dict[str, torch.Tensor]:
+        waiting = self._prober.state_tensors() if self._prober is not None else {}
+        return {**self._ring.state_tensors(), **waiting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; call it after the model's and the optimizer's states have been loaded.
@@ -219,7 +233,11 @@ class Monitor:
             SettingError: If the saved ring has another layout than this monitor's.
         """
         if "ring" in state:
-            self._ring.load_state_tensors(state["ring"], int(state["n_appended"]))
+            waiting = {name: x for name, x in state["ring"].items() if name.startswith("probe.")}
+            buffers = {name: x for name, x in state["ring"].items() if name not in waiting}
+            self._ring.load_state_tensors(buffers, int(state["n_appended"]))
+            if self._prober is not None:
+                self._prober.load_state_tensors(waiting, state.get("probe"))
             self._last_step = int(state["last_step"])
             self._lr_sum = np.array(state["lr_sum"], dtype=np.float64)
         else:
@@ -240,7 +258,7 @@ class Monitor:
         Raises:
             OutputError: If the file cannot be written.
         """
-        save_file(path, *pack(self.state_dict(), self._ring.state_tensors()))
+        save_file(path, *pack(self.state_dict(), self._state_tensors()))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Load what ``save`` wrote; see ``load_state_dict``.
@@ -314,6 +332,36 @@ class Monitor:
         self._rows.append((step, self._next_t))
         self._last_step = step
         self._lr_sum[:] = 0.0
+        if self._prober is not None:
+            self._probe(self._prober, step)
+
+    def _probe(self, prober: Prober, step: int) -> None:
+        """Finish the probe that waits for this update, and make a new one where one is due.
+
+        A probe that fails ends probing, not the recording.
+        """
+        t = self._rows[-1][1]
+        tensors = self._structure.tensors
+        due = (step - self._start) % self.settings.probe_every == 0
+        try:
+            if prober.pending is not None and prober.pending.t == t - 1 and self._ring.n_appended > 1:
+                self._writer.write("outcome", **prober.follow_up(self._ring, tensors, step=step))
+            prober.pending = None
+            if due and self._ring.n_appended >= self.settings.window:
+                fields = prober.measure(self._ring, tensors, t=t, step=step, n_steps=self.settings.every)
+                self._writer.write("probe", segment=self._segment, **fields)
+        except OutputError:
+            raise
+        except Exception as error:
+            if self.settings.on_error == "raise":
+                raise
+            self._prober = None
+            warnings.warn(
+                f"spectraledge stopped probing at step {step}; training and recording go on. "
+                f"{type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _flags(self, row: Row, step: int) -> list[str]:
         flags = []
