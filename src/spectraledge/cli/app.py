@@ -158,6 +158,12 @@ def run(
     decay_products: Annotated[
         bool, typer.Option("--decay-products", help="Also record the exact part of decoupled weight decay.")
     ] = False,
+    probe_every: Annotated[
+        int | None, typer.Option(help="Optimizer steps between probes of gradients and curvature along the modes.")
+    ] = None,
+    probe: Annotated[
+        list[str] | None, typer.Option("--probe", help="A probe setting, key=value; may be repeated: modes=4.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: o.Overwrite = False,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 0 for none.")] = None,
@@ -179,6 +185,8 @@ def run(
             lags=lags,
             blocks=blocks,
             decay_products=decay_products,
+            probe_every=probe_every,
+            probe=parse_settings(probe or []),
             resume=resume,
             overwrite=overwrite,
             checkpoint_every=checkpoint_every,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from .sentences import nearest
-from .settings import ModularSettings, TrainingSettings
+from .settings import DeepLinearSettings, ModularSettings, QuadraticSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from .tasks.base import Experiment
@@ -22,7 +22,7 @@ class Entry:
     """One catalogued experiment.
 
     Attributes:
-        name: "family/variant".
+        name: "family/variant", or "family" where there is but one.
         description: One sentence.
         settings: Class of its settings.
         build: Model and task from settings; draws the initialisation from torch's default generator.
@@ -62,6 +62,18 @@ def _build_modular(settings: ModularSettings) -> Experiment:
     return modular_experiment(settings)
 
 
+def _build_quadratic(settings: QuadraticSettings) -> Experiment:
+    from .tasks.quadratic import quadratic_experiment
+
+    return quadratic_experiment(settings)
+
+
+def _build_deep_linear(settings: DeepLinearSettings) -> Experiment:
+    from .tasks.deep_linear import deep_linear_experiment
+
+    return deep_linear_experiment(settings)
+
+
 _MODULAR = {
     "add": "a + b mod p; groks near step 3,000 at weight decay 1",
     "sub": "a - b mod p; groks near step 3,500 at weight decay 1",
@@ -76,4 +88,18 @@ _CATALOGUE: dict[str, Entry] = {
         f"modular/{operation}", words, ModularSettings, _build_modular, {"operation": operation}
     )
     for operation, words in _MODULAR.items()
+}
+_CATALOGUE |= {
+    "quadratic": Entry(
+        "quadratic",
+        "a quadratic loss with known Hessian and gradient noise; every quantity has a closed form",
+        QuadraticSettings,
+        _build_quadratic,
+    ),
+    "deep_linear": Entry(
+        "deep_linear",
+        "a deep linear network that learns the singular values of a linear map one after another",
+        DeepLinearSettings,
+        _build_deep_linear,
+    ),
 }

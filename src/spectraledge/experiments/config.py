@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import SettingError
 from . import catalogue
+from .probing import probe_settings
 from .settings import TrainingSettings, build_settings
 
 
@@ -25,6 +26,8 @@ def configure(
     lags: int | None = None,
     blocks: str | dict[str, str] = "layer",
     decay_products: bool = False,
+    probe_every: int | None = None,
+    probe: Mapping[str, object] | None = None,
     **overrides: object,
 ) -> tuple[TrainingSettings, dict[str, Any]]:
     """Validated settings of a run and the content of its ``config.json``; trains nothing.
@@ -38,6 +41,8 @@ def configure(
         lags: Updates back that are recorded; 2 * window - 1 where None, two disjoint windows.
         blocks: How parameters are grouped in the recording.
         decay_products: Also record the exact part of decoupled weight decay (AdamW, Muon).
+        probe_every: Optimizer steps between probes; none where None.
+        probe: Further settings of the probes, see ``probing.ProbeSettings``.
         **overrides: Settings by name, as in ``settings``.
 
     Raises:
@@ -72,6 +77,8 @@ def configure(
         "blocks": blocks,
         "decay_products": decay_products,
     }
+    probing = probe_settings(probe_every, probe, every)
+    probes = {} if probing is None else {"probe": probing.model_dump(mode="json")}
     table = chosen.model_dump(mode="json")
     from .. import __version__
 
@@ -79,12 +86,19 @@ def configure(
         "experiment": name,
         "settings": table,
         "monitor": monitor,
-        "command": _command(name, table, monitor, set(entry.fixed)),
+        **probes,
+        "command": _command(name, table, monitor, set(entry.fixed), probes.get("probe")),
         "package_version": __version__,
     }
 
 
-def _command(name: str, settings: dict[str, Any], monitor: dict[str, Any], fixed: set[str]) -> str:
+def _command(
+    name: str,
+    settings: dict[str, Any],
+    monitor: dict[str, Any],
+    fixed: set[str],
+    probe: dict[str, Any] | None,
+) -> str:
     """The command line that repeats the run, spelt out so that changed defaults cannot change it."""
     blocks = monitor["blocks"]
     words = ["spectraledge", "run", name, "--seed", str(settings["seed"])]
@@ -92,6 +106,8 @@ def _command(name: str, settings: dict[str, Any], monitor: dict[str, Any], fixed
     words += ["--lags", str(monitor["lags"])]
     words += ["--blocks", blocks if isinstance(blocks, str) else json.dumps(blocks)]
     words += ["--decay-products"] * monitor["decay_products"]
+    for key, value in (probe or {}).items():
+        words += ["--probe-every", str(value)] if key == "every" else ["--probe", f"{key}={value}"]
     for key, value in settings.items():
         if key not in fixed | {"seed"}:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -76,6 +76,6 @@ def clear(out: Path) -> None:
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
     table = {"experiment": config.get("experiment")}
-    for part in ("settings", "monitor"):
+    for part in ("settings", "monitor", "probe"):
         table |= {f"{part}.{key}": value for key, value in (config.get(part) or {}).items()}
     return table

@@ -76,7 +76,7 @@ def train(
         model.zero_grad(set_to_none=True)
         loss = task.loss(model, task.draw())
         loss.backward()
-        norm = _clip(parameters, settings.clip)
+        norm = clip(parameters, settings.clip)
         for optimizer in optimizers:
             optimizer.step()
         position.step = step
@@ -97,7 +97,8 @@ def train(
     return position
 
 
-def _clip(parameters: Sequence[torch.nn.Parameter], limit: float | None) -> torch.Tensor:
+def clip(parameters: Sequence[torch.nn.Parameter], limit: float | None) -> torch.Tensor:
+    """Scale gradients down to a global norm of ``limit`` where they exceed it; the norm before."""
     if limit is not None:
         return clip_grad_norm_(parameters, limit)
     return get_total_norm([p.grad for p in parameters if p.grad is not None])

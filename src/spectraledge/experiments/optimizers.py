@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from .frozen_adamw import FrozenAdamW
 from .muon import FullPrecisionMuon
 from .settings import TrainingSettings
 
@@ -17,9 +19,10 @@ COSINE_FLOOR = 0.1
 def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequence[str] = ()) -> list[Optimizer]:
     """Optimizers that together hold every trainable parameter once.
 
-    "adamw" and "sgd" decay all parameters, LayerNorm, biases and embeddings included, as the published runs
+    "adamw", "gd" and "sgd" decay all parameters, LayerNorm, biases and embeddings included, as the published runs
     do. "muon" takes the hidden matrices and leaves embeddings, head, norms and biases to an AdamW at
-    ``adamw_lr``. SGD's decay is coupled: it is added to the gradient.
+    ``adamw_lr``. SGD's decay is coupled: it is added to the gradient. "frozen_adamw" takes its second moment
+    from the model's ``second_moments``.
 
     Args:
         model: The network.
@@ -34,7 +37,12 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequen
     """
     if settings.optimizer == "adamw":
         return [AdamW(model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)]
-    if settings.optimizer == "sgd":
+    optimizer: str = settings.optimizer
+    if optimizer == "frozen_adamw":
+        second_moments = cast("Sequence[Tensor]", model.second_moments)
+        beta, decay = settings.betas[0], settings.weight_decay
+        return [FrozenAdamW(model.parameters(), second_moments, settings.lr, beta, decay)]
+    if optimizer in ("gd", "sgd"):
         return [
             SGD(
                 model.parameters(),

@@ -27,6 +27,8 @@ def run(
     lags: int | None = None,
     blocks: str | dict[str, str] = "layer",
     decay_products: bool = False,
+    probe_every: int | None = None,
+    probe: Mapping[str, object] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     checkpoint_every: int | None = None,
@@ -52,6 +54,10 @@ def run(
         blocks: How parameters are grouped in the recording.
         decay_products: Also record the exact part of decoupled weight decay (AdamW, Muon), so that its drift
             can be told from the rest.
+        probe_every: Optimizer steps between probes of gradients and curvature along the recorded updates, on the
+            whole training and validation sets; a multiple of ``every``. None for no probes.
+        probe: Further settings of the probes by name: modes, span, random, eigenvalues, curvature,
+            next_gradients, replicate; see ``spectraledge.Probe``.
         resume: Go on with the run in ``out``; a finished one returns at once, an empty folder starts.
         overwrite: Replace the run in ``out``.
         checkpoint_every: Steps between checkpoints, the last two kept, one at the end among them; 0 for none.
@@ -76,6 +82,8 @@ def run(
         lags=lags,
         blocks=blocks,
         decay_products=decay_products,
+        probe_every=probe_every,
+        probe=probe,
         **overrides,
     )
     if checkpoint_every is not None and checkpoint_every < 0:

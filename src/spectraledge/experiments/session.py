@@ -19,6 +19,7 @@ from .files import environment, write_json
 from .folder import CHECKPOINTS, CONFIG, ENVIRONMENT, FINISHED, clear
 from .loop import Position, Progress, train
 from .optimizers import build_optimizers
+from .probing import ProbeSettings, build_probe
 from .settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Session:
             self.experiment.model,
             self.optimizers,
             **self.config["monitor"],
+            **self._probing(),
             out=self.out,
             resume="never" if checkpoint is None else "auto",
             # SGD counts no steps of its own.
@@ -117,6 +119,12 @@ class Session:
         if self.out is not None:
             self._finish(self.out, position, time.monotonic() - started)
         return monitor.recording
+
+    def _probing(self) -> dict[str, Any]:
+        if "probe" not in self.config:
+            return {}
+        chosen = ProbeSettings(**self.config["probe"])
+        return {"probe": build_probe(chosen, self.experiment, self.settings), "probe_every": chosen.every}
 
     def _restore(self, checkpoint: Path) -> Position:
         state = read_state(checkpoint)

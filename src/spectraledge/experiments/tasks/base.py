@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+
+Loss = Callable[[nn.Module], Tensor]
 
 
 class Task(Protocol):
@@ -25,6 +28,14 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics of the whole training and test set; draws nothing and leaves no gradient."""
+        ...
+
+    def probe_losses(self) -> tuple[Loss, Loss]:
+        """Training and validation loss of the whole sets, as functions of the model; they draw nothing."""
+        ...
+
+    def replica(self, stream: int) -> Task:
+        """The same data with an independent batch generator; ``stream`` is at least 1, 0 being the run's own."""
         ...
 
     def state(self) -> dict[str, Any]:

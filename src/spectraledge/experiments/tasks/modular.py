@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...errors import SettingError
 from ..models.modular import ModularTransformer
 from ..settings import ModularSettings
-from .base import Experiment
+from .base import Experiment, Loss
 
 OPERATIONS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]] = {
     "add": lambda a, b: a + b,
@@ -29,8 +30,10 @@ OPERATIONS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[n
     "x3_xy": lambda a, b: a**3 + a * b,
 }
 
-# Second word of the seed of the placebo's generator: a stream that no other use of the run's seed shares.
+# Second word of the seed of the placebo's and the replicas' generators: streams that no other use of the run's
+# seed shares.
 _PLACEBO_STREAM = 1
+_REPLICA_STREAM = 2
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,19 @@ class ModularTask:
 
     Args:
         settings: Operation, split and batch size.
+        stream: Which of the independent batch generators; 0 is the run's own.
     """
 
-    def __init__(self, settings: ModularSettings) -> None:
+    def __init__(self, settings: ModularSettings, stream: int = 0) -> None:
+        self._settings = settings
         data = modular_data(settings)
         self._train = torch.from_numpy(data.train_tokens), torch.from_numpy(data.train_targets)
         self._test = torch.from_numpy(data.test_tokens), torch.from_numpy(data.test_targets)
         self._batch_size = settings.batch_size
         # The legacy generator, because the published runs draw from it; an object, so that nothing global
         # moves.
-        self._rng = np.random.RandomState(settings.seed)
+        words = [settings.seed, _REPLICA_STREAM, stream]
+        self._rng = np.random.RandomState(words if stream else settings.seed)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Tokens ``(batch, 2)`` and targets ``(batch,)``."""
@@ -106,6 +112,24 @@ class ModularTask:
                 metrics[f"{name}_loss"] = float(functional.cross_entropy(logits, targets))
                 metrics[f"{name}_accuracy"] = float((logits.argmax(-1) == targets).double().mean())
         return metrics
+
+    def probe_losses(self) -> tuple[Loss, Loss]:
+        """Mean cross-entropy on the whole training and the whole test set."""
+
+        def on(data: tuple[Tensor, Tensor]) -> Loss:
+            return lambda model: functional.cross_entropy(model(data[0]), data[1])
+
+        return on(self._train), on(self._test)
+
+    def replica(self, stream: int) -> ModularTask:
+        """The same split with batches of its own.
+
+        Raises:
+            SettingError: If stream is below 1.
+        """
+        if stream < 1:
+            raise SettingError(f"stream must be at least 1; got {stream}. Stream 0 is the run's own.")
+        return ModularTask(self._settings, stream)
 
     def state(self) -> dict[str, Any]:
         """The Mersenne Twister's 624 words and position."""
