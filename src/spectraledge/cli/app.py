@@ -86,6 +86,39 @@ def show(
     _print_recording(content, json)
 
 
+@app.command()
+def theory(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, or recording files.")],
+    window: o.Window = 10,
+    block: Annotated[str, typer.Option(help="Block, or a pattern such as 'layers.0*', for stability.")] = "all",
+    stride: Annotated[int, typer.Option(help="Updates added up into one row, for stability.")] = 1,
+    mode: Annotated[str, typer.Option(help="strict (corrected), author (as published) or both.")] = "strict",
+    draws: Annotated[int, typer.Option(help="Surrogate histories of each null.")] = 199,
+    seed: Annotated[int, typer.Option(help="Of surrogates and intervals.")] = 0,
+    json: o.Json = False,
+) -> None:
+    """Stability of directions, curvature and the split of the loss in some runs, against their nulls."""
+    from ..recording import load
+    from .theory import print_theory, theory_content
+
+    recordings = {path: load(path) for path in runs}
+    with Progress("theory") as progress:
+        content = theory_content(
+            recordings,
+            window=window,
+            block=block,
+            stride=stride,
+            mode=mode,
+            n_draws=draws,
+            seed=seed,
+            progress=progress.update,
+        )
+    if json:
+        print_json(content)
+    else:
+        print_theory(content)
+
+
 @app.command(name="list")
 def list_(json: o.Json = False) -> None:
     """Experiments that can be run by name."""

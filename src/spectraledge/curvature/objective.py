@@ -40,7 +40,7 @@ class Objective:
     """
 
     def __init__(
-        self, model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter], loss: Loss, *, seed: int = 0
+        self, model: torch.nn.Module, parameters: Mapping[str, torch.Tensor], loss: Loss, *, seed: int = 0
     ) -> None:
         self.model, self.parameters, self._loss, self._seed = model, dict(parameters), loss, seed
         self.evaluations = 0.0

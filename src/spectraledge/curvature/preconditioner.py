@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -63,7 +64,7 @@ def step_direction(
 
 
 def _inverse(
-    optimizer: torch.optim.Optimizer, group: Mapping[str, object], parameter: torch.Tensor
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], parameter: torch.Tensor
 ) -> torch.Tensor | None:
     own = getattr(optimizer, "inverse_preconditioner", None)
     if callable(own):
@@ -73,10 +74,10 @@ def _inverse(
         return torch.ones_like(parameter)
     if isinstance(optimizer, torch.optim.Muon | torch.optim.LBFGS) or not state:
         return None
-    eps = float(group.get("eps", 0.0))  # type: ignore[arg-type]
+    eps = float(group.get("eps", 0.0))
     if "exp_avg_sq" in state:
         second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
-        beta2 = group["betas"][1]  # type: ignore[index]
+        beta2 = group["betas"][1]
         corrected = 1 - beta2 ** _steps(state) if not _uncorrected(optimizer) else 1.0
         return 1 / ((second / corrected).sqrt() + eps)
     if "square_avg" in state:
@@ -90,13 +91,13 @@ def _uncorrected(optimizer: torch.optim.Optimizer) -> bool:
     return not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW | torch.optim.NAdam | torch.optim.RAdam)
 
 
-def _steps(state: Mapping[str, object]) -> float:
-    return float(state["step"])  # type: ignore[arg-type]
+def _steps(state: Mapping[str, Any]) -> float:
+    return float(state["step"])
 
 
 def _owned(
     optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, torch.Tensor]
-) -> list[tuple[torch.optim.Optimizer, dict[str, object], str, torch.Tensor]]:
+) -> list[tuple[torch.optim.Optimizer, dict[str, Any], str, torch.Tensor]]:
     names = {id(tensor): name for name, tensor in parameters.items()}
     return [
         (optimizer, group, names[id(p)], p)

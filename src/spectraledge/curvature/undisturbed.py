@@ -43,4 +43,3 @@ def undisturbed(model: torch.nn.Module, *, train: bool = False) -> Iterator[None
 def _devices_in_use(model: torch.nn.Module) -> list[torch.device]:
     tensors = [*model.parameters(), *model.buffers()]
     return sorted({t.device for t in tensors if t.device.type == "cuda"}, key=str)
-

@@ -77,7 +77,8 @@ def probe_settings(every: int | None, values: Mapping[str, object] | None, snaps
     if chosen.every % snapshots:
         raise SettingError(
             "probe_every must be a multiple of every, since probes are made at snapshots; "
-            f"got {chosen.every} and {snapshots}. Use probe_every={max(1, round(chosen.every / snapshots)) * snapshots}."
+            f"got {chosen.every} and {snapshots}. "
+            f"Use probe_every={max(1, round(chosen.every / snapshots)) * snapshots}."
         )
     return chosen
 

@@ -167,17 +167,15 @@ def sound_probe(record: Record, segment: Record) -> bool:
     return (
         all(isinstance(record.get(name), np.ndarray) and record[name].ndim == n for name, n in _ARRAYS.items())
         and all(record[name].shape == shape for name, shape in shapes.items())
-        and all(record.get(name) is None or np.shape(record[name]) == shape for name, shape in optional.items())
+        and all(record.get(name) is None or _shape(record[name]) == shape for name, shape in optional.items())
     )
 
 
 def sound_outcome(record: Record, probe: Record) -> bool:
     """Whether a record of kind "outcome" fits the probe whose ``t`` it names."""
     v, blocks = probe["gradient_products"].shape[:2]
-    return np.shape(record.get("next_products")) == (v, blocks) and np.shape(record.get("next_gradient_products")) == (
-        2,
-        blocks,
-    )
+    shapes = {"next_products": (v, blocks), "next_gradient_products": (2, blocks)}
+    return all(_shape(record.get(name)) == shape for name, shape in shapes.items())
 
 
 def probe_from_records(record: Record, outcome: Record | None, segment: Record, place: int) -> ProbeRecord:
@@ -207,7 +205,18 @@ def probe_from_records(record: Record, outcome: Record | None, segment: Record, 
 
 def probe_records(probe: ProbeRecord, segment: int) -> list[tuple[str, dict[str, Any]]]:
     """Kind and fields of the records that tell ``probe``; the inverse of ``probe_from_records``."""
-    names = (*_ARRAYS, *_OPTIONAL, "step", "t", "window", "train_loss", "val_loss", "method", "evaluations", "seconds")
+    names = (
+        *_ARRAYS,
+        *_OPTIONAL,
+        "step",
+        "t",
+        "window",
+        "train_loss",
+        "val_loss",
+        "method",
+        "evaluations",
+        "seconds",
+    )
     fields = {name: getattr(probe, name) for name in names}
     fields |= {"segment": segment, "vectors": list(probe.vectors), "directions": list(probe.directions)}
     found: list[tuple[str, dict[str, Any]]] = [("probe", fields)]
@@ -219,3 +228,7 @@ def probe_records(probe: ProbeRecord, segment: int) -> list[tuple[str, dict[str,
 
 def _names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return value.shape if isinstance(value, np.ndarray) else None

@@ -94,7 +94,6 @@ class Probe:
         exact = _GRADIENT_COST if self.curvature == "exact" and products else 0.0
         return losses + exact + _PRODUCT_COST * products + after
 
-
     @property
     def total_evaluations(self) -> float:
         """``evaluations`` with Lanczos at its limit of products, in both metrics."""
@@ -116,7 +115,7 @@ class Pending:
     """A probe that waits for the next update: its vectors, and where it was made."""
 
     t: int
-    vectors: dict[str, Vector]
+    vectors: Mapping[str, Vector]
 
 
 class Prober:
@@ -137,7 +136,7 @@ class Prober:
         self.pending: Pending | None = None
 
     def measure(
-        self, ring: UpdateRing, tensors: Mapping[str, torch.nn.Parameter], *, t: int, step: int, n_steps: int
+        self, ring: UpdateRing, tensors: Mapping[str, torch.Tensor], *, t: int, step: int, n_steps: int
     ) -> dict[str, Any]:
         """Fields of a "probe" record at the newest snapshot; see ``recording.ProbeRecord``."""
         began = time.perf_counter()
@@ -181,7 +180,7 @@ class Prober:
         self.pending = Pending(t, vectors)
         return fields
 
-    def follow_up(self, ring: UpdateRing, tensors: Mapping[str, torch.nn.Parameter], *, step: int) -> dict[str, Any]:
+    def follow_up(self, ring: UpdateRing, tensors: Mapping[str, torch.Tensor], *, step: int) -> dict[str, Any]:
         """Fields of the "outcome" record at the snapshot after a probe."""
         assert self.pending is not None
         pending, self.pending = self.pending, None
@@ -223,7 +222,7 @@ class Prober:
             vectors.setdefault(kind, {})[name] = x
         self.pending = Pending(t, {kind: vectors[kind] for kind in GRADIENTS if kind in vectors})
 
-    def _method(self, tensors: Mapping[str, torch.nn.Parameter]) -> Method:
+    def _method(self, tensors: Mapping[str, torch.Tensor]) -> Method:
         if self.probe.curvature == "auto":
             return "exact" if any(p.element_size() < 4 for p in tensors.values()) else "difference"
         return self.probe.curvature
@@ -232,7 +231,7 @@ class Prober:
         self,
         train: Objective,
         ring: UpdateRing,
-        tensors: Mapping[str, torch.nn.Parameter],
+        tensors: Mapping[str, torch.Tensor],
         inverse: Mapping[str, torch.Tensor] | None,
         method: Method,
         step: int,
@@ -284,7 +283,7 @@ class Prober:
     def _spectrum(
         self,
         train: Objective,
-        tensors: Mapping[str, torch.nn.Parameter],
+        tensors: Mapping[str, torch.Tensor],
         inverse: Mapping[str, torch.Tensor] | None,
         method: Method,
         step: int,
@@ -301,9 +300,7 @@ class Prober:
             fields |= {f"{prefix}eigenvalues": values, f"{prefix}eigenvalue_errors": errors}
         return fields
 
-    def _replicates(
-        self, ring: UpdateRing, tensors: Mapping[str, torch.nn.Parameter], n_steps: int
-    ) -> dict[str, Any]:
+    def _replicates(self, ring: UpdateRing, tensors: Mapping[str, torch.Tensor], n_steps: int) -> dict[str, Any]:
         if self.probe.replicate is None:
             return {"replicate_products": None, "replicate_gram": None}
         deltas = [
@@ -366,7 +363,7 @@ def top_eigenvalues(
 def replicate_update(
     model: torch.nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
-    tensors: Mapping[str, torch.nn.Parameter],
+    tensors: Mapping[str, torch.Tensor],
     replicate: Replicate,
     n_steps: int,
     copy_number: int,
