@@ -179,6 +179,19 @@ def test_both_methods_agree_on_a_transformer_in_float32() -> None:
         np.testing.assert_allclose(a.curvature, b.curvature, rtol=1e-2, atol=1e-2 * np.abs(b.curvature).max())
 
 
+def test_the_kernel_and_its_rate() -> None:
+    recording = tiny(probe={"modes": 0, "kernel": 3})
+    for probe in recording.probes:
+        assert probe.kernel is not None
+        found = probe.kernel
+        assert found["adiabatic"] == pytest.approx(found["rate"] / (found["lr"] * found["width"] ** 2), rel=1e-9)
+        assert (np.diff(found["eigenvalues"]) <= 0).all()
+        k = int(found["position"])
+        assert found["width"] == pytest.approx(found["eigenvalues"][k - 1] - found["eigenvalues"][k], rel=1e-9)
+    with pytest.raises(SettingError, match="needs a task with outputs; QuadraticTask has none"):
+        se.run("quadratic", settings={"steps": 10}, every=1, window=3, probe_every=5, probe={"kernel": 2})
+
+
 class Killed(BaseException):
     pass
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from kernel_models import displace, mlp, normal
 
-from spectraledge.kernel import Probe, from_function, gradient_velocity, kernel_matrix, measure_adiabatic
+from spectraledge.kernel import OutputProbe, from_function, gradient_velocity, kernel_matrix, measure_adiabatic
 from spectraledge.theory.adiabatic import adiabatic_parameter, kernel_adiabatic
 from spectraledge.theory.kernel_spectrum import kernel_gap, kernel_spectrum
 
@@ -20,12 +20,12 @@ def run(x, y, *, unit, lr, p, steps=20):
     """A_ker between two snapshots, the loss in a unit of ours, and the updates on the way."""
     model = mlp(width=5)
     loss = unit_loss(y, unit)
-    train = Probe(model, lambda m: loss.value(m(x)))
+    train = OutputProbe(model, lambda m: loss.value(m(x)))
     kernels, rows = [], []
     for step in range(steps + 1):
-        v = gradient_velocity(Probe(model, train._call._function[0]), lr, preconditioner=p)
+        v = gradient_velocity(OutputProbe(model, train._call._function[0]), lr, preconditioner=p)
         if step in (0, steps):
-            kernels.append(kernel_matrix(Probe(model, lambda m: m(x)), loss=loss, preconditioner=p))
+            kernels.append(kernel_matrix(OutputProbe(model, lambda m: m(x)), loss=loss, preconditioner=p))
         rows.append(torch.cat([t.flatten() for t in v.values()]).numpy())
         model = displace(model, v, 1.0)
     spectrum = kernel_spectrum(kernels[0])
@@ -66,9 +66,9 @@ def test_the_unweighted_kernel_has_units():
     found = []
     for unit, inputs, targets in ((1.0, x, y), (10.0, x, y), (1.0, x.repeat(2, 1), y.repeat(2, 1))):
         model, loss = mlp(width=5), unit_loss(targets, unit)
-        v = gradient_velocity(Probe(model, lambda m, i=inputs, fn=loss: fn.value(m(i))), 0.05 / unit)
-        k = kernel_matrix(Probe(model, lambda m, i=inputs: m(i)))
-        after = kernel_matrix(Probe(displace(model, v, 1.0), lambda m, i=inputs: m(i)))
+        v = gradient_velocity(OutputProbe(model, lambda m, i=inputs, fn=loss: fn.value(m(i))), 0.05 / unit)
+        k = kernel_matrix(OutputProbe(model, lambda m, i=inputs: m(i)))
+        after = kernel_matrix(OutputProbe(displace(model, v, 1.0), lambda m, i=inputs: m(i)))
         spectrum = kernel_spectrum(k)
         width = kernel_gap(spectrum.eigenvalues, floor=spectrum.floor, position=1).width
         found.append(float(kernel_adiabatic(after - k, width, 0.05 / unit)))
@@ -80,11 +80,11 @@ def test_the_unweighted_kernel_has_units():
 def test_the_rate_gives_the_limit_of_small_steps_and_lr_cancels():
     x, y = normal(6, 3), normal(6, 2, seed=2)
     model, loss = mlp(width=5), unit_loss(y, 1.0)
-    probe, train = Probe(model, lambda m: m(x)), Probe(model, lambda m: loss.value(m(x)))
+    probe, train = OutputProbe(model, lambda m: m(x)), OutputProbe(model, lambda m: loss.value(m(x)))
     before = copy.deepcopy(model.state_dict())
     states = [measure_adiabatic(probe, gradient_velocity(train, lr), lr, loss=loss) for lr in (0.1, 1e-4)]
     assert states[0].value == pytest.approx(states[1].value, rel=1e-10)
-    moved = Probe(displace(model, gradient_velocity(train, 1e-6), 1.0), lambda m: m(x))
+    moved = OutputProbe(displace(model, gradient_velocity(train, 1e-6), 1.0), lambda m: m(x))
     change = kernel_matrix(moved, loss=loss) - kernel_matrix(probe, loss=loss)
     # First order in lr = 1e-6: an error of about 1e-6 of the value, and rounding 1e-16 / 1e-6.
     assert kernel_adiabatic(change, states[0].gap.width, 1e-6) == pytest.approx(states[0].value, rel=1e-4)

@@ -12,7 +12,7 @@ from kernel_models import normal
 from spectraledge.errors import DataError
 from spectraledge.kernel import (
     Compression,
-    Probe,
+    OutputProbe,
     compressibility,
     cross_entropy,
     differential_ntk,
@@ -70,8 +70,8 @@ def test_nothing_changes(training, grad):
     model.attention.eval()  # a mixture of flags is kept as it is
     tokens, labels = torch.arange(12).reshape(4, 3) % 7, torch.tensor([0, 1, 2, 3])
     torch.nn.functional.cross_entropy(model(tokens), labels).backward()
-    probe = Probe(model, lambda m: m(tokens), training=training)
-    train = Probe(model, lambda m: torch.nn.functional.cross_entropy(m(tokens), labels), training=training)
+    probe = OutputProbe(model, lambda m: m(tokens), training=training)
+    train = OutputProbe(model, lambda m: torch.nn.functional.cross_entropy(m(tokens), labels), training=training)
     loss, rng = cross_entropy(labels), np.random.default_rng(0)
     before = state(model)
     with grad():
@@ -84,7 +84,7 @@ def test_nothing_changes(training, grad):
         measure_adiabatic(probe, v, 0.1, loss=loss)
         compressibility(model, lambda m: float(m(tokens).sum()), ways=[Compression("prune", 0.5)], n_controls=1)
         with pytest.raises(DataError):
-            kernel_matrix(Probe(model, lambda m: m(tokens) * torch.nan))
+            kernel_matrix(OutputProbe(model, lambda m: m(tokens) * torch.nan))
     assert same(before, state(model))
     assert not any(t.requires_grad for t in v.values())
     # Dropout draws the same mask in every evaluation, so both methods see one function.
@@ -95,7 +95,7 @@ def test_nothing_changes(training, grad):
 def test_tied_weights_count_once_and_frozen_ones_not_at_all():
     torch.manual_seed(1)
     model = Everything().double()
-    probe = Probe(model, lambda m: m(torch.zeros(1, 2, dtype=torch.long)))
+    probe = OutputProbe(model, lambda m: m(torch.zeros(1, 2, dtype=torch.long)))
     assert "head.weight" not in probe.parameters
     assert "frozen" not in probe.parameters
     assert probe.n_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -114,7 +114,7 @@ def test_hooks_and_optimizer_go_on_as_if_nothing_had_been_measured():
             optimizer.zero_grad()
             (model(x) - y).square().mean().backward()
             if measured:
-                differential_ntk(Probe(model, lambda m: m(x[:2])))
+                differential_ntk(OutputProbe(model, lambda m: m(x[:2])))
             optimizer.step()
         paths.append([p.detach().clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*paths))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from kernel_models import mlp, normal
 
-from spectraledge.kernel import Probe, kernel_matrix, residual, squared_error
+from spectraledge.kernel import OutputProbe, kernel_matrix, residual, squared_error
 from spectraledge.theory.kernel_spectrum import kernel_spectrum
 from spectraledge.theory.lazy import compare_grams, loss_curve, loss_curve_error, predicted_gram
 
@@ -40,7 +40,7 @@ def test_linear_model_exactly(stride, preconditioned):
     with torch.no_grad():
         model.weight.copy_(normal(2, 4, seed=3))
         model.bias.zero_()
-    probe, loss = Probe(model, lambda m: m(x)), squared_error(y)
+    probe, loss = OutputProbe(model, lambda m: m(x)), squared_error(y)
     p = {n: 0.5 + normal(*t.shape, seed=4).abs() for n, t in probe.parameters.items()} if preconditioned else None
     squared = {n: t.square() for n, t in p.items()} if p else None
     spectrum = kernel_spectrum(kernel_matrix(probe, loss=loss, preconditioner=p))
@@ -75,7 +75,7 @@ def test_wide_network_gets_closer_to_the_prediction_as_it_becomes_lazy():
         def f(m, scale=scale, start=start):
             return scale * (m(x) - start)
 
-        probe, loss = Probe(model, f), squared_error(y)
+        probe, loss = OutputProbe(model, f), squared_error(y)
         spectrum = kernel_spectrum(kernel_matrix(probe, loss=loss))
         lr = 0.5 / spectrum.eigenvalues[0]
         z = residual(probe, loss)

@@ -7,7 +7,7 @@ from kernel_models import Linear2, Quadratic, mlp, normal
 
 from spectraledge.errors import DataError, SettingError
 from spectraledge.kernel import (
-    Probe,
+    OutputProbe,
     adam_preconditioner,
     cross_entropy,
     from_function,
@@ -38,14 +38,14 @@ def generator():
 def test_kernel_of_networks_with_a_closed_form(method, chunk_size):
     x = normal(5, 3)
     for model in (Quadratic(4, 3, generator()), Linear2(3, 4, 2, generator())):
-        found = kernel_matrix(Probe(model, lambda m: m(x)), method=method, chunk_size=chunk_size)
+        found = kernel_matrix(OutputProbe(model, lambda m: m(x)), method=method, chunk_size=chunk_size)
         close(found, model.kernel(x))
         assert (found == found.T).all()
 
 
 def test_jacobian_is_that_of_torch():
     model, x = mlp(), normal(4, 3)
-    probe = Probe(model, lambda m: m(x))
+    probe = OutputProbe(model, lambda m: m(x))
     full = torch.func.jacrev(lambda theta: torch.func.functional_call(model, theta, (x,)).reshape(-1))(
         probe.parameters
     )
@@ -57,7 +57,7 @@ def test_jacobian_is_that_of_torch():
 def test_preconditioner_of_adam():
     model, x, y = mlp(), normal(6, 3), normal(6, 2, seed=2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    probe = Probe(model, lambda m: m(x))
+    probe = OutputProbe(model, lambda m: m(x))
     with pytest.raises(SettingError, match="Adam's second moment"):
         adam_preconditioner(probe, optimizer)
     for _ in range(3):
@@ -80,7 +80,7 @@ def test_preconditioner_of_adam():
 def test_loss_weighted_kernel_is_the_gauss_newton_matrix_seen_from_the_outputs():
     model, x = mlp(outputs=3), normal(5, 3)
     y, labels = normal(5, 3, seed=4), torch.tensor([0, 1, 2, 1, 0])
-    probe = Probe(model, lambda m: m(x))
+    probe = OutputProbe(model, lambda m: m(x))
     j = jacobian(probe).numpy()
     f = model(x).detach()
     p = torch.softmax(f, dim=-1)
@@ -108,7 +108,7 @@ def test_loss_weighted_kernel_is_the_gauss_newton_matrix_seen_from_the_outputs()
 
 
 def test_a_loss_that_is_not_convex_is_refused():
-    probe = Probe(mlp(), lambda m: m(normal(3, 3)))
+    probe = OutputProbe(mlp(), lambda m: m(normal(3, 3)))
     with pytest.raises(SettingError, match="convex"):
         kernel_matrix(probe, loss=from_function(lambda f: -f.square().sum()))
     with pytest.raises(SettingError, match="targets must have"):
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_convex_is_refused():
 def test_lanczos_agrees_with_the_whole_spectrum(dtype):
     model = mlp(width=30, outputs=4, dtype=dtype)
     x, labels = normal(15, 3).to(dtype), torch.arange(15) % 4
-    probe, loss = Probe(model, lambda m: m(x)), cross_entropy(labels)
+    probe, loss = OutputProbe(model, lambda m: m(x)), cross_entropy(labels)
     whole = kernel_spectrum(kernel_matrix(probe, loss=loss))
     top = top_spectrum(probe, 6, loss=loss, rng=np.random.default_rng(0))
     # Products are rounded in the dtype: some eps of the largest eigenvalue each.
@@ -137,7 +137,7 @@ def test_lanczos_agrees_with_the_whole_spectrum(dtype):
 
 def test_direction_of_a_mode_moves_the_outputs_along_it_and_nothing_is_shorter():
     model, x, y = mlp(), normal(3, 3), normal(3, 2)
-    probe, loss = Probe(model, lambda m: m(x)), squared_error(y)
+    probe, loss = OutputProbe(model, lambda m: m(x)), squared_error(y)
     p = {name: t.abs() + 0.5 for name, t in probe.parameters.items()}
     spectrum = kernel_spectrum(kernel_matrix(probe, loss=loss, preconditioner=p))
     j, diagonal = jacobian(probe).numpy(), torch.cat([p[n].flatten() for n in probe.parameters]).numpy()
@@ -154,15 +154,15 @@ def test_direction_of_a_mode_moves_the_outputs_along_it_and_nothing_is_shorter()
 def test_what_a_probe_refuses():
     model, x = mlp(), normal(3, 3)
     with pytest.raises(SettingError, match="at least one trainable parameter"):
-        Probe(model, lambda m: m(x), params="nothing")
+        OutputProbe(model, lambda m: m(x), params="nothing")
     with pytest.raises(SettingError, match="one real tensor"):
-        Probe(model, lambda m: [m(x)]).values()
+        OutputProbe(model, lambda m: [m(x)]).values()
     with pytest.raises(SettingError, match="method"):
-        kernel_matrix(Probe(model, lambda m: m(x)), method="fast")
+        kernel_matrix(OutputProbe(model, lambda m: m(x)), method="fast")
     with pytest.raises(SettingError, match="chunk_size"):
-        jacobian(Probe(model, lambda m: m(x)), chunk_size=0)
+        jacobian(OutputProbe(model, lambda m: m(x)), chunk_size=0)
     with pytest.raises(DataError, match="finite"):
-        kernel_matrix(Probe(model, lambda m: m(x) / 0))
-    assert list(Probe(model, lambda m: m(x), params=r"^2\.").parameters) == ["2.weight", "2.bias"]
+        kernel_matrix(OutputProbe(model, lambda m: m(x) / 0))
+    assert list(OutputProbe(model, lambda m: m(x), params=r"^2\.").parameters) == ["2.weight", "2.bias"]
     with pytest.raises(SettingError, match="one entry per output"):
-        kernel_direction(Probe(model, lambda m: m(x)), np.ones(5))
+        kernel_direction(OutputProbe(model, lambda m: m(x)), np.ones(5))

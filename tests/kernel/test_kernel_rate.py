@@ -7,7 +7,7 @@ from kernel_models import Quadratic, displace, mlp, normal
 
 from spectraledge.errors import SettingError
 from spectraledge.kernel import (
-    Probe,
+    OutputProbe,
     cross_entropy,
     differential_ntk,
     from_function,
@@ -27,7 +27,7 @@ def cases():
     x, y, labels = normal(4, 3), normal(4, 3, seed=5), torch.tensor([0, 2, 1, 2])
     inputs, targets = normal(9, 3, seed=6), normal(9, 3, seed=7)
     model = mlp(outputs=3)
-    train = Probe(model, lambda m: (m(inputs) - targets).square().sum() / 18)
+    train = OutputProbe(model, lambda m: (m(inputs) - targets).square().sum() / 18)
     losses = {
         "none": None,
         "squared": squared_error(y),
@@ -41,13 +41,13 @@ def cases():
 @pytest.mark.parametrize("preconditioned", [False, True])
 def test_rate_is_the_finite_difference(name, preconditioned):
     model, x, train, losses = cases()
-    probe = Probe(model, lambda m: m(x))
+    probe = OutputProbe(model, lambda m: m(x))
     p = {n: t.abs() + 0.3 for n, t in probe.parameters.items()} if preconditioned else None
     v = gradient_velocity(train, 0.5, preconditioner=p)
     found = kernel_rate(probe, v, preconditioner=p, loss=losses[name], chunk_size=5)
 
     def kernel(size):
-        moved = Probe(displace(model, v, size), lambda m: m(x))
+        moved = OutputProbe(displace(model, v, size), lambda m: m(x))
         return kernel_matrix(moved, preconditioner=p, loss=losses[name])
 
     # Central differences: error about h^2 and eps / h; near 1e-9 of the kernel at h = 1e-4 (here ||v|| ~ 1).
@@ -63,11 +63,11 @@ def test_rate_is_the_finite_difference(name, preconditioned):
 def test_the_difference_halves_twice_when_the_step_halves():
     # The slope test: the forward difference errs by O(h), so halving h halves the error.
     model, x, train, losses = cases()
-    probe, v = Probe(model, lambda m: m(x)), gradient_velocity(train, 0.5)
+    probe, v = OutputProbe(model, lambda m: m(x)), gradient_velocity(train, 0.5)
     found = kernel_rate(probe, v, loss=losses["entropy"])
     errors = []
     for h in (2e-3, 1e-3):
-        moved = kernel_matrix(Probe(displace(model, v, h), lambda m: m(x)), loss=losses["entropy"])
+        moved = kernel_matrix(OutputProbe(displace(model, v, h), lambda m: m(x)), loss=losses["entropy"])
         errors.append(np.linalg.norm((moved - found.kernel) / h - found.rate))
     assert errors[0] / errors[1] == pytest.approx(2.0, rel=0.05)
 
@@ -82,7 +82,7 @@ def test_rate_of_a_quadratic_network_in_closed_form():
     first = square @ h.square().T
     second = (h * 2 * a * v["a"]) @ h.T + (dh * a.square()) @ h.T + (h * a.square()) @ dh.T
     expected = first + first.T + 4 * (x @ x.T) * second
-    found = kernel_rate(Probe(model, lambda m: m(x)), v)
+    found = kernel_rate(OutputProbe(model, lambda m: m(x)), v)
     assert relative(found.rate, expected) < 1e-12
 
 
@@ -91,10 +91,10 @@ def test_differential_ntk_sums_to_the_rate(preconditioned):
     model, x, _, _ = cases()
     inputs, targets = normal(5, 3, seed=11), normal(5, 3, seed=12)
     loss = squared_error(targets)
-    probe, outputs = Probe(model, lambda m: m(x)), Probe(model, lambda m: m(inputs))
+    probe, outputs = OutputProbe(model, lambda m: m(x)), OutputProbe(model, lambda m: m(inputs))
     p = {n: t.abs() + 0.3 for n, t in probe.parameters.items()} if preconditioned else None
     lr = 0.2
-    v = gradient_velocity(Probe(model, lambda m: loss.value(m(inputs))), lr, preconditioner=p)
+    v = gradient_velocity(OutputProbe(model, lambda m: loss.value(m(inputs))), lr, preconditioner=p)
     dh = differential_ntk(probe, outputs, preconditioner=p)
     assert dh.shape == (12, 12, 15)
     r = loss.gradient(model(inputs).detach()).numpy().reshape(-1)
@@ -116,7 +116,7 @@ def test_velocity_is_one_step_of_descent():
     for name, p in model.named_parameters():
         np.testing.assert_allclose(v[name].numpy(), (p.detach() - before[name]).numpy(), atol=1e-14)
     with pytest.raises(SettingError, match="one output"):
-        gradient_velocity(Probe(model, lambda m: m(normal(2, 3))), 0.1)
+        gradient_velocity(OutputProbe(model, lambda m: m(normal(2, 3))), 0.1)
     with pytest.raises(SettingError, match="velocity"):
         kernel_rate(train, {"other": torch.ones(1)})
     with pytest.raises(SettingError, match="shapes"):

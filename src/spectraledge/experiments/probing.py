@@ -36,6 +36,8 @@ class ProbeSettings(BaseModel):
         eigenvalues: Largest eigenvalues of the Hessian.
         curvature: "auto", "difference" or "exact".
         next_gradients: Gradients at the next snapshot too, for the second-order term of the change of loss.
+        kernel: Training inputs on whose outputs the tangent kernel is measured; 0 for none. Costs a gradient for
+            each output of each.
         replicate: Two further continuations with other batches at each probe, whose difference is the noise.
     """
 
@@ -48,6 +50,7 @@ class ProbeSettings(BaseModel):
     eigenvalues: int = Field(0, ge=0)
     curvature: Literal["auto", "difference", "exact"] = "auto"
     next_gradients: bool = True
+    kernel: int = Field(0, ge=0)
     replicate: bool = False
 
 
@@ -105,5 +108,11 @@ def build_probe(chosen: ProbeSettings, experiment: Experiment, settings: Trainin
             for optimizer in optimizers:
                 optimizer.step()
 
-    fields: dict[str, Any] = chosen.model_dump(exclude={"every", "replicate"})
+    fields: dict[str, Any] = chosen.model_dump(exclude={"every", "replicate", "kernel"})
+    if chosen.kernel:
+        if not hasattr(task, "probe_outputs"):
+            raise SettingError(
+                f"a tangent kernel needs a task with outputs; {type(task).__name__} has none. Leave out kernel."
+            )
+        fields["outputs"], fields["output_loss"] = task.probe_outputs(chosen.kernel)
     return Probe(train=train, val=val, replicate=replicate if chosen.replicate else None, **fields)

@@ -12,7 +12,7 @@ from spectraledge.kernel.jacobian import jacobian, jacobian_rows
 from spectraledge.kernel.losses import OutputLoss, cross_entropy, from_function, squared_error
 from spectraledge.kernel.ntk import kernel_direction, kernel_matrix, residual, top_spectrum
 from spectraledge.kernel.preconditioner import adam_preconditioner
-from spectraledge.kernel.probe import Probe
+from spectraledge.kernel.probe import OutputProbe
 from spectraledge.kernel.rate import KernelRate, differential_ntk, gradient_velocity, kernel_rate
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "KernelRate",
     "KernelState",
     "OutputLoss",
-    "Probe",
+    "OutputProbe",
     "adam_preconditioner",
     "compress",
     "compressibility",

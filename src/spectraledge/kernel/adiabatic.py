@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spectraledge.kernel.losses import OutputLoss
 from spectraledge.kernel.preconditioner import Preconditioner
-from spectraledge.kernel.probe import Probe
+from spectraledge.kernel.probe import OutputProbe
 from spectraledge.kernel.rate import KernelRate, kernel_rate
 from spectraledge.theory.adiabatic import kernel_adiabatic
 from spectraledge.theory.kernel_spectrum import KernelGap, KernelSpectrum, kernel_gap, kernel_spectrum
@@ -35,7 +35,7 @@ class KernelState:
 
 
 def measure_adiabatic(
-    probe: Probe,
+    probe: OutputProbe,
     velocity: Preconditioner,
     lr: float,
     *,

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from spectraledge.errors import SettingError
-from spectraledge.kernel.probe import ParameterChoice, Parameters, Probe
+from spectraledge.kernel.probe import OutputProbe, ParameterChoice, Parameters
 
 Kind = Literal["truncate", "prune", "scale"]
 
@@ -97,7 +97,7 @@ def compressibility(
         metric: Function of the model that returns a number, for instance held-out accuracy. Evaluated in evaluation
             mode and without gradients.
         ways: Compressions.
-        params: Which parameters, see ``Probe``; the others stay.
+        params: Which parameters, see ``OutputProbe``; the others stay.
         n_controls: Random moves per compression.
         seed: Of the random moves.
 
@@ -105,7 +105,7 @@ def compressibility(
         One entry per way. Source: the author's companion report on multi-task grokking (truncation, pruning, scaling
         by 5 %); controls derived.
     """
-    probe = Probe(model, lambda _: torch.zeros(()), params=params)
+    probe = OutputProbe(model, lambda _: torch.zeros(()), params=params)
     theta = probe.parameters
     before = float(probe.call_with(metric, theta))
     norm = _norm(theta)

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from spectraledge.errors import SettingError
-from spectraledge.kernel.probe import Parameters, Probe, require_finite
+from spectraledge.kernel.probe import OutputProbe, Parameters, require_finite
 
 # Columns converted to float64 at a time: bounds the copy while a kernel is summed.
 _COLUMNS = 65536
 
 
-def jacobian_rows(probe: Probe, *, chunk_size: int = 32) -> Parameters:
+def jacobian_rows(probe: OutputProbe, *, chunk_size: int = 32) -> Parameters:
     """J = df/dtheta by parameter: a tensor (N, p) for each, p its number of entries, in the model's dtype.
 
     Args:
@@ -37,7 +37,7 @@ def jacobian_rows(probe: Probe, *, chunk_size: int = 32) -> Parameters:
         return rows_of(pullback, out, probe.parameters, chunk_size)
 
 
-def jacobian(probe: Probe, *, chunk_size: int = 32) -> torch.Tensor:
+def jacobian(probe: OutputProbe, *, chunk_size: int = 32) -> torch.Tensor:
     """J = df/dtheta, (N, P), parameters in model order and each flattened.
 
     Args:
@@ -45,7 +45,7 @@ def jacobian(probe: Probe, *, chunk_size: int = 32) -> torch.Tensor:
         chunk_size: As in :func:`jacobian_rows`.
 
     >>> layer = torch.nn.Linear(2, 1, bias=False)
-    >>> jacobian(Probe(layer, lambda model: model(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))))
+    >>> jacobian(OutputProbe(layer, lambda model: model(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))))
     tensor([[1., 2.],
             [0., 1.]])
     """
@@ -97,7 +97,7 @@ def gram_of_rows(
     return total
 
 
-def pushforward(probe: Probe, direction: Parameters) -> torch.Tensor:
+def pushforward(probe: OutputProbe, direction: Parameters) -> torch.Tensor:
     """J times a direction in parameter space, (N,). To be called within the probe's ``quiet``."""
     return jvp(probe, probe.parameters, direction)[1]
 

@@ -13,7 +13,7 @@ from spectraledge.kernel.jacobian import batched, gram_of_rows, jacobian_rows, p
 from spectraledge.kernel.lanczos import top_eigenpairs
 from spectraledge.kernel.losses import OutputLoss, apply_blocks, root_residual
 from spectraledge.kernel.preconditioner import Preconditioner, checked, divided
-from spectraledge.kernel.probe import Parameters, Probe, as_array, require_finite
+from spectraledge.kernel.probe import OutputProbe, Parameters, as_array, require_finite
 from spectraledge.theory.kernel_spectrum import KernelSpectrum, kernel_spectrum
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ Method = Literal["auto", "jacobian", "products"]
 
 
 def kernel_matrix(
-    probe: Probe,
+    probe: OutputProbe,
     *,
     preconditioner: Preconditioner | None = None,
     loss: OutputLoss | None = None,
@@ -53,7 +53,7 @@ def kernel_matrix(
         DataError: If the outputs are not finite.
 
     >>> layer = torch.nn.Linear(2, 1, bias=False)
-    >>> kernel_matrix(Probe(layer, lambda model: model(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))))
+    >>> kernel_matrix(OutputProbe(layer, lambda model: model(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))))
     array([[5., 2.],
            [2., 1.]])
     """
@@ -73,7 +73,7 @@ def kernel_matrix(
 
 
 def top_spectrum(
-    probe: Probe,
+    probe: OutputProbe,
     n_eigenvalues: int,
     *,
     preconditioner: Preconditioner | None = None,
@@ -121,7 +121,7 @@ def top_spectrum(
     return kernel_spectrum(eigenvalues=values, eigenvectors=vectors, n_outputs=out.numel(), resolution=16.0 * eps)
 
 
-def residual(probe: Probe, loss: OutputLoss) -> Array:
+def residual(probe: OutputProbe, loss: OutputLoss) -> Array:
     """z = B^(-1/2) dL/df at the present outputs, (N,) float64.
 
     Its components along the eigenvectors of K_l are the coefficients c_j that ``predicted_gram`` and
@@ -131,7 +131,7 @@ def residual(probe: Probe, loss: OutputLoss) -> Array:
 
 
 def kernel_direction(
-    probe: Probe,
+    probe: OutputProbe,
     vector: Array,
     *,
     preconditioner: Preconditioner | None = None,
@@ -174,18 +174,18 @@ def precise(outputs: torch.Tensor) -> torch.Tensor:
     return outputs.detach().to(torch.float64) if outputs.device.type in ("cpu", "cuda") else outputs.detach()
 
 
-def _outputs(probe: Probe) -> torch.Tensor:
+def _outputs(probe: OutputProbe) -> torch.Tensor:
     with probe.quiet(), torch.no_grad():
         out = probe(probe.parameters)
     require_finite(out, "outputs")
     return precise(out).reshape(probe.shape)
 
 
-def _root(probe: Probe, loss: OutputLoss) -> Array:
+def _root(probe: OutputProbe, loss: OutputLoss) -> Array:
     return loss.root(_outputs(probe))
 
 
-def _by_products(probe: Probe, preconditioner: Parameters | None, chunk_size: int) -> Array:
+def _by_products(probe: OutputProbe, preconditioner: Parameters | None, chunk_size: int) -> Array:
     """Rows of K one chunk of outputs at a time: J^T e backwards, then J forwards."""
     with probe.quiet():
         out, pullback = vjp(probe, probe.parameters)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import torch
 
 from spectraledge.errors import SettingError
-from spectraledge.kernel.probe import Parameters, Probe, check_like
+from spectraledge.kernel.probe import OutputProbe, Parameters, check_like
 
 Preconditioner = Mapping[str, torch.Tensor]
 
 
-def adam_preconditioner(probe: Probe, optimizer: torch.optim.Optimizer) -> Parameters:
+def adam_preconditioner(probe: OutputProbe, optimizer: torch.optim.Optimizer) -> Parameters:
     """P = sqrt(v_hat) + eps of Adam, AdamW or NAdam, for every parameter of the probe.
 
     v_hat is the bias-corrected second moment (its running maximum under amsgrad). The first moment is not in
@@ -47,7 +47,7 @@ def adam_preconditioner(probe: Probe, optimizer: torch.optim.Optimizer) -> Param
     return found
 
 
-def checked(probe: Probe, preconditioner: Preconditioner | None) -> Parameters | None:
+def checked(probe: OutputProbe, preconditioner: Preconditioner | None) -> Parameters | None:
     """The preconditioner in theta's dtype and order, or None for the identity.
 
     Raises:

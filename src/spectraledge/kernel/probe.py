@@ -36,14 +36,14 @@ class _Call(torch.nn.Module):
         return self._function[0](self.model)
 
 
-class Probe:
+class OutputProbe:
     """f(theta): the outputs of ``model`` on a batch that ``outputs`` holds fixed, flattened to N numbers.
 
     Args:
         model: The module. It is evaluated with other tensors in the place of its parameters and is never
             written to.
         outputs: Function of the model that returns a real tensor of any shape, for instance
-            ``lambda model: model(inputs)``. Probe outputs are usually (n, C): n inputs, C outputs each.
+            ``lambda model: model(inputs)``. OutputProbe outputs are usually (n, C): n inputs, C outputs each.
         params: Which trainable parameters are theta: a regular expression searched in their names, or a
             predicate of name and tensor; None takes all. Tied tensors count once.
         training: Evaluate in training mode. By default dropout is off and normalisation uses its running
@@ -58,7 +58,7 @@ class Probe:
         SettingError: If no parameter is left, or one is complex or not a floating-point tensor.
 
     >>> layer = torch.nn.Linear(2, 1, bias=False).double()
-    >>> Probe(layer, lambda model: model(torch.eye(2, dtype=torch.float64))).shape
+    >>> OutputProbe(layer, lambda model: model(torch.eye(2, dtype=torch.float64))).shape
     (2, 1)
     """
 
@@ -161,7 +161,7 @@ def as_array(tensor: torch.Tensor) -> NDArray[np.float64]:
     return np.asarray(tensor.detach().cpu().to(torch.float64).numpy())
 
 
-def check_like(probe: Probe, tensors: Mapping[str, torch.Tensor], what: str) -> Parameters:
+def check_like(probe: OutputProbe, tensors: Mapping[str, torch.Tensor], what: str) -> Parameters:
     """``tensors`` as theta's dtype and device, in theta's order.
 
     Raises:

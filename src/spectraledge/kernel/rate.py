@@ -17,18 +17,18 @@ from spectraledge.kernel.jacobian import gram_of_rows, jacobian_rows, jvp, rows_
 from spectraledge.kernel.losses import OutputLoss, apply_blocks
 from spectraledge.kernel.ntk import precise, weighted
 from spectraledge.kernel.preconditioner import Preconditioner, checked, divided
-from spectraledge.kernel.probe import Parameters, Probe, as_array, check_like, require_finite
+from spectraledge.kernel.probe import OutputProbe, Parameters, as_array, check_like, require_finite
 
 Array = NDArray[np.float64]
 
 
 def gradient_velocity(
-    train_loss: Probe, lr: float, *, preconditioner: Preconditioner | None = None
+    train_loss: OutputProbe, lr: float, *, preconditioner: Preconditioner | None = None
 ) -> dict[str, torch.Tensor]:
     """v = -lr P^-1 dL/dtheta: the move of one step of (preconditioned) gradient descent.
 
     Args:
-        train_loss: Probe whose single output is the training loss, mean over the training batch.
+        train_loss: OutputProbe whose single output is the training loss, mean over the training batch.
         lr: Learning rate; with momentum beta in torch's SGD the effective one, lr / (1 - beta).
         preconditioner: As in ``kernel_matrix``; frozen.
 
@@ -66,7 +66,7 @@ class KernelRate:
 
 
 def kernel_rate(
-    probe: Probe,
+    probe: OutputProbe,
     velocity: Preconditioner,
     *,
     preconditioner: Preconditioner | None = None,
@@ -117,8 +117,8 @@ def kernel_rate(
 
 
 def differential_ntk(
-    probe: Probe,
-    train_outputs: Probe | None = None,
+    probe: OutputProbe,
+    train_outputs: OutputProbe | None = None,
     *,
     preconditioner: Preconditioner | None = None,
     chunk_size: int = 32,
@@ -132,7 +132,7 @@ def differential_ntk(
 
     Args:
         probe: f, N outputs.
-        train_outputs: Probe of M outputs on the training batch, same parameters; None: the probe itself.
+        train_outputs: OutputProbe of M outputs on the training batch, same parameters; None: the probe itself.
         preconditioner: As in ``kernel_matrix``: P^-1 stands in both sums.
         chunk_size: Outputs differentiated at once.
 
@@ -159,7 +159,7 @@ def differential_ntk(
     return out
 
 
-def check_rows(probe: Probe, train: Probe, chunk_size: int) -> Parameters:
+def check_rows(probe: OutputProbe, train: OutputProbe, chunk_size: int) -> Parameters:
     """The training outputs' Jacobian, once its parameters are those of the probe."""
     check_like(probe, train.parameters, "train_outputs")
     return jacobian_rows(train, chunk_size=chunk_size)

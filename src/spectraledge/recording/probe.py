@@ -46,6 +46,9 @@ class ProbeRecord:
         replicate_products: (2, B, L+1) <delta', delta_{t-l}> of two independent continuations by as many steps
             as a snapshot takes, or None.
         replicate_gram: (B, 2, 2) products between these [parameter^2], or None.
+        kernel: Of the tangent kernel K_l on a few outputs, in the optimizer's metric: "eigenvalues" [1 / (learning
+            rate * step)], "position" and "width" of its gap, "rate" ||dK_l/dstep||_F along the newest update, "lr",
+            and "adiabatic" A_ker = rate / (lr width^2) [no unit]; or None.
         method: "exact" or "difference": how products with H were made.
         evaluations: Cost in gradient evaluations.
         seconds: Time it took.
@@ -82,6 +85,7 @@ class ProbeRecord:
     method: str
     evaluations: float
     seconds: float
+    kernel: dict[str, Any] | None = None
     next_step: int = -1
     next_train_loss: float = math.nan
     next_val_loss: float = math.nan
@@ -199,24 +203,15 @@ def probe_from_records(record: Record, outcome: Record | None, segment: Record, 
         method=str(record.get("method", "")),
         evaluations=number(record.get("evaluations")),
         seconds=number(record.get("seconds")),
+        kernel=_kernel(record.get("kernel")),
         **fields,
     )
 
 
 def probe_records(probe: ProbeRecord, segment: int) -> list[tuple[str, dict[str, Any]]]:
     """Kind and fields of the records that tell ``probe``; the inverse of ``probe_from_records``."""
-    names = (
-        *_ARRAYS,
-        *_OPTIONAL,
-        "step",
-        "t",
-        "window",
-        "train_loss",
-        "val_loss",
-        "method",
-        "evaluations",
-        "seconds",
-    )
+    others = ("step", "t", "window", "train_loss", "val_loss", "method", "evaluations", "seconds", "kernel")
+    names = (*_ARRAYS, *_OPTIONAL, *others)
     fields = {name: getattr(probe, name) for name in names}
     fields |= {"segment": segment, "vectors": list(probe.vectors), "directions": list(probe.directions)}
     found: list[tuple[str, dict[str, Any]]] = [("probe", fields)]
@@ -224,6 +219,12 @@ def probe_records(probe: ProbeRecord, segment: int) -> list[tuple[str, dict[str,
         later = {name: getattr(probe, name) for name in (*_NEXT, "next_train_loss", "next_val_loss")}
         found.append(("outcome", {"t": probe.t, "step": probe.next_step, **later}))
     return found
+
+
+def _kernel(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        return None
+    return {name: x if isinstance(x, np.ndarray) else number(x) for name, x in value.items()}
 
 
 def _names(value: Any) -> bool:

@@ -19,6 +19,7 @@ import torch
 from ..curvature import Objective, inverse_preconditioner, lanczos, step_direction, undisturbed
 from ..curvature.objective import Loss, Method
 from ..errors import SettingError
+from ..kernel import OutputLoss, OutputProbe, measure_adiabatic
 from ..recording.probe import GRADIENTS
 from .checks import choice, whole
 from .parameters import real
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Replicate = Callable[[torch.nn.Module, list[torch.optim.Optimizer], int, int], None]
 
+_KERNEL_EIGENVALUES = 50  # recorded of each kernel
 _GRADIENT_COST, _VALUE_COST, _PRODUCT_COST = 1.0, 1 / 3, 2.0
 
 
@@ -55,6 +57,11 @@ class Probe:
         difference_step: Length of the difference [parameter]; see ``curvature.Objective.hessian_product``.
         next_gradients: Also take both gradients at the next snapshot, which gives the second-order term of the
             change of loss; one or two gradient evaluations more.
+        outputs: Function of the model that returns its outputs on a few fixed inputs, (n, C): their tangent
+            kernel is measured too, with its gap, its rate of change and the adiabatic parameter A_ker. Costs a
+            gradient for each of the n C outputs, and n C P numbers of memory: keep n small.
+        output_loss: The training loss as a function of these outputs (``kernel.cross_entropy(labels)``), which
+            makes A_ker free of units; needed with ``outputs``.
         replicate: ``replicate(model, optimizers, n_steps, copy)`` trains the copies that it is given for n
             steps on data of its own for each ``copy`` (0, 1): the difference between two such continuations is
             the noise of the updates. Costs two snapshots' worth of training, and two copies of model and
@@ -70,6 +77,8 @@ class Probe:
     curvature: Literal["auto", "difference", "exact"] = "auto"
     difference_step: float | None = None
     next_gradients: bool = False
+    outputs: Callable[[torch.nn.Module], torch.Tensor] | None = None
+    output_loss: OutputLoss | None = None
     replicate: Replicate | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +87,11 @@ class Probe:
                 "train and val of a probe must be functions from the model to a scalar loss; got "
                 f"{type(self.train).__name__} and {type(self.val).__name__}. "
                 "Write for example train=lambda model: loss(model(x), y)."
+            )
+        if (self.outputs is None) != (self.output_loss is None):
+            raise SettingError(
+                "outputs and output_loss of a probe go together; got one of them. "
+                "Pass for example output_loss=spectraledge.kernel.cross_entropy(labels)."
             )
         for name in ("modes", "span", "random", "eigenvalues"):
             whole(name, getattr(self, name), 0, "Use 0 to leave it out.")
@@ -162,6 +176,7 @@ class Prober:
             fields |= self._spectrum(train, tensors, inverse, method, step)
             evaluations += train.evaluations
             train.release()
+        fields["kernel"] = self._kernel(ring, inverse, n_steps)
         fields |= self._replicates(ring, tensors, n_steps)
         gram_of = [*vectors.values(), _reals({name: p.detach() for name, p in tensors.items()})]
         fields |= {
@@ -300,6 +315,37 @@ class Prober:
             fields |= {f"{prefix}eigenvalues": values, f"{prefix}eigenvalue_errors": errors}
         return fields
 
+    def _kernel(
+        self, ring: UpdateRing, inverse: Mapping[str, torch.Tensor] | None, n_steps: int
+    ) -> dict[str, Any] | None:
+        """Tangent kernel in the optimizer's metric, and its rate of change along the newest update."""
+        if self.probe.outputs is None or self.probe.output_loss is None:
+            return None
+        outputs = OutputProbe(self._model, self.probe.outputs)
+        update = ring.combine(np.array([1.0]))
+        missing = set(outputs.parameters) - set(update)
+        if missing:
+            raise SettingError(
+                f"a kernel needs all trainable parameters monitored; {min(missing)} is not. "
+                "Leave out params=, or outputs= of the probe."
+            )
+        lr = _mean_lr(self._optimizers)
+        state = measure_adiabatic(
+            outputs,
+            {name: update[name].to(p) / n_steps for name, p in outputs.parameters.items()},
+            lr,
+            loss=self.probe.output_loss,
+            preconditioner=None if inverse is None else {n: 1 / inverse[n] for n in outputs.parameters},
+        )
+        return {
+            "adiabatic": state.value,
+            "position": int(state.gap.position),
+            "width": float(state.gap.width),
+            "rate": float(np.linalg.norm(state.rate.rate)),
+            "lr": lr,
+            "eigenvalues": state.spectrum.eigenvalues[:_KERNEL_EIGENVALUES],
+        }
+
     def _replicates(self, ring: UpdateRing, tensors: Mapping[str, torch.Tensor], n_steps: int) -> dict[str, Any]:
         if self.probe.replicate is None:
             return {"replicate_products": None, "replicate_gram": None}
@@ -383,6 +429,13 @@ def replicate_update(
         twin.train()
         replicate(twin, twins, n_steps, copy_number)
         return _reals({name: named[name].detach() - before[name] for name in tensors})
+
+
+def _mean_lr(optimizers: Sequence[torch.optim.Optimizer]) -> float:
+    """Learning rate, averaged over parameters."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    sizes = [sum(p.numel() for p in group["params"]) for group in groups]
+    return float(np.average([float(group["lr"]) for group in groups], weights=sizes))
 
 
 def _combination(name: str, weights: np.ndarray, parts: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import SettingError
+from ...kernel import OutputLoss
+from ...kernel import cross_entropy as kernel_cross_entropy
 from ..models.modular import ModularTransformer
 from ..settings import ModularSettings
 from .base import Experiment, Loss
@@ -120,6 +122,11 @@ class ModularTask:
             return lambda model: functional.cross_entropy(model(data[0]), data[1])
 
         return on(self._train), on(self._test)
+
+    def probe_outputs(self, n: int) -> tuple[Loss, OutputLoss]:
+        """Logits of the first ``n`` training pairs, ``(n, p)``, and the mean cross-entropy as a function of them."""
+        tokens, targets = self._train[0][:n], self._train[1][:n]
+        return lambda model: model(tokens), kernel_cross_entropy(targets)
 
     def replica(self, stream: int) -> ModularTask:
         """The same split with batches of its own.
