@@ -229,6 +229,56 @@ def run(
 
 
 @app.command()
+def intervene(
+    name: Annotated[str, typer.Argument(help="An experiment; `spectraledge list` names them.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; a stopped one goes on.")],
+    seeds: Annotated[str, typer.Option(help="As 42-49 or 42,43.")] = "42-49",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, key=value; may be repeated.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="step (default), momentum, close_gap; repeatable.")] = None,
+    position: Annotated[
+        list[str] | None, typer.Option(help="A cut j, span or space; repeatable; all of them where not given.")
+    ] = None,
+    norm: Annotated[list[float] | None, typer.Option(help="Relative norm; repeatable; 1 is the last update.")] = None,
+    time: Annotated[list[int] | None, typer.Option(help="Step of a fork; repeatable; 1000, 1500, 2000.")] = None,
+    horizon: Annotated[int, typer.Option(help="Steps trained after a change.")] = 500,
+    window: o.Window = 10,
+    every: Annotated[int, typer.Option(help="Optimizer steps between snapshots.")] = 25,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations; divides the horizon.")] = 100,
+    outcome: Annotated[str, typer.Option(help="A loss or accuracy, test_ or train_.")] = "test_loss",
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    json: o.Json = False,
+) -> None:
+    """Mix two modes of the recent updates at k*, elsewhere and at random, and compare what it costs."""
+    from ..experiments.intervene_study import intervention_study
+    from ..experiments.settings import parse_settings
+    from .intervene import positions_of, print_study, seeds_of, study_content
+
+    listed = seeds_of(seeds)
+    with Progress(f"{name}, {len(listed)} seeds") as progress:
+        intervention_study(
+            name,
+            out=out,
+            seeds=listed,
+            settings=parse_settings(set_ or []),
+            kinds=kind or ("step",),
+            positions=positions_of(position or []),
+            norms=norm or (1.0,),
+            times=time or (1000, 1500, 2000),
+            horizon=horizon,
+            window=window,
+            every=every,
+            evaluate_every=evaluate_every,
+            jobs=jobs,
+            progress=lambda done, total: progress.update(done, total, "seeds"),
+        )
+    content = study_content(out, outcome)
+    if json:
+        print_json(content)
+    else:
+        print_study(content)
+
+
+@app.command()
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run folders, or folders above them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
