@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import SettingError
-from ..plots.catalogue import KINDS
+from ..plots.catalogue import KINDS, PROBE_KINDS
 from ..plots.kind import Kind
 from ..plots.panel import Panel
 from ..recording.derive import check_window
@@ -59,9 +59,10 @@ def check_view(view: View, runs: Sequence[Run]) -> None:
 
 
 def all_panels(runs: Sequence[Run], view: View) -> list[tuple[Kind, list[Panel]]]:
-    """Every kind with one panel a run."""
+    """Every kind with one panel a run; those on probes only where a run has some."""
+    kinds = (*KINDS, *(PROBE_KINDS if any(run.recording.probes for run in runs) else ()))
     marks = [grok_marks(run.recording) for run in runs]
-    return [(kind, [_panel(kind, run, view, marks[i]) for i, run in enumerate(runs)]) for kind in KINDS]
+    return [(kind, [_panel(kind, run, view, marks[i]) for i, run in enumerate(runs)]) for kind in kinds]
 
 
 def _panel(kind: Kind, run: Run, view: View, marks: Any) -> Panel:
