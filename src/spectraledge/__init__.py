@@ -23,6 +23,7 @@ _HOME = {
     "plan": "_attach",
     "plot_block_map": "plots",
     "plot_curvature": "plots",
+    "plot_flow_terms": "plots",
     "plot_gap_position": "plots",
     "plot_health": "plots",
     "plot_loss_decomposition": "plots",
@@ -51,6 +52,7 @@ __all__ = [
     "plan",
     "plot_block_map",
     "plot_curvature",
+    "plot_flow_terms",
     "plot_gap_position",
     "plot_health",
     "plot_loss_decomposition",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from .plots import (
         plot_block_map,
         plot_curvature,
+        plot_flow_terms,
         plot_gap_position,
         plot_health,
         plot_loss_decomposition,

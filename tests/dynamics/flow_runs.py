@@ -91,15 +91,14 @@ def random_walk() -> Recording:
     )
 
 
-def crossing(
-    stiff: float = 1.5, soft: float = 0.5, lead: float = 1.1, window: int = 6, eta: float = 0.1
-) -> Recording:
+def crossing(stiff: float = 1.5, soft: float = 0.5, lead: float = 1.1, measured: float = 1.0) -> Recording:
     """Two directions that decay at eta * curvature a step, the stiff one ahead until they cross.
 
     The second one alternates in sign, so that over an even window their time courses are orthogonal and the levels
     really cross. Curvatures are scaled by 0.004: decay within a window makes the time courses overlap.
+    Probes claim ``measured`` times the curvature.
     """
-    n, lags, slow, eta = 280, 2 * window - 1, 0.004, 0.1
+    n, window, lags, slow, eta = 280, 6, 11, 0.004, 0.1
     t = np.arange(n)
     rows = np.zeros((n, 3))
     rows[:, 0] = lead * np.exp(-eta * slow * stiff * t)
@@ -107,7 +106,7 @@ def crossing(
     probes = []
     for end in range(window - 1, n, 2):
         _, _, v = np.linalg.svd(rows[end - window + 1 : end + 1], full_matrices=False)
-        h = slow * (v[:2, :2] ** 2 @ np.array([stiff, soft]))
+        h = measured * slow * (v[:2, :2] ** 2 @ np.array([stiff, soft]))
         nothing = np.full((2, 1, lags + 1), np.nan)
         probes.append(
             ProbeRecord(

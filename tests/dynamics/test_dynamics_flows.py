@@ -295,6 +295,13 @@ def test_flows_need_the_windows_of_the_probes():
     assert found.n_probed == 0
 
 
+def test_growth_without_end_is_held():
+    # A curvature of -6e3 at eta = 0.1: d grows by exp(600) a step, whose square is beyond any float.
+    found = compare_flows(crossing(measured=-1e6), 6, n_boot=20)
+    assert any("held there" in note for note in found.notes)
+    assert all(np.isfinite(s.persistence[0]) for s in found.scores if s.predictor == "signal_damping")
+
+
 def test_nothing_is_predicted_across_a_seam():
     r = recording_of(noise(90), lags=9, seam_at=45)
     ends = np.arange(30, 60)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from spectraledge import load, plots
 from spectraledge.cli.app import app
-from spectraledge.cli.theory import theory_content
-from spectraledge.dynamics import curvature, loss_decomposition, stability
+from spectraledge.cli.theory import PARTS, theory_content
+from spectraledge.dynamics import compare_flows, curvature, loss_decomposition, stability
 from spectraledge.errors import SettingError
 
 
@@ -36,6 +36,7 @@ def shown(*arguments: object) -> str:
 
 def test_json_is_what_the_library_says(folders: dict[str, Path]) -> None:
     options = ["--window", W, "--draws", 9, "--mode", "both", "--json"]
+    options += ["--part", "stability", "--part", "curvature", "--part", "loss"]
     content = json.loads(shown(folders["probed"], folders["plain"], *options))
     probed, plain = content["runs"]
     recording = load(folders["probed"])
@@ -69,7 +70,27 @@ def test_people_see_the_same_side_by_side(folders: dict[str, Path]) -> None:
     assert max(len(line) for line in text.splitlines() if line[:1] in "│┃") <= 118
 
 
+def test_every_part_is_shown_or_says_what_it_needs(folders: dict[str, Path]) -> None:
+    parts = [part for part in PARTS if part not in ("stability", "curvature", "loss")]
+    words = [word for part in parts for word in ("--part", part)]
+    content = json.loads(shown(folders["probed"], folders["plain"], "--window", W, "--json", *words))
+    probed, plain = content["runs"]
+    for part in parts:
+        for found in probed[part].values():
+            assert found is None or set(found) == {"summary", "rows"}
+    assert probed["flows"][""]["summary"] == pytest.approx(
+        plainly(compare_flows(load(folders["probed"]), W).summary())
+    )
+    assert plain["gap_flow"] == {"": None}
+    assert any("probe" in sentence for sentence in plain["missing"])
+    text = shown(folders["probed"], "--window", W, *words)
+    assert "Forecasts out of sample" in text
+    assert max(len(line) for line in text.splitlines() if line[:1] in "│┃") <= 118
+
+
 def test_a_mistake_is_one_sentence() -> None:
+    with pytest.raises(SettingError, match=r"parts must be among stability, .*; got flow\."):
+        theory_content({}, parts=["flow"])
     with pytest.raises(SettingError, match="mode must be one of strict, author, both"):
         theory_content({}, mode="loose")
 

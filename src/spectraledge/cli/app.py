@@ -95,9 +95,16 @@ def theory(
     mode: Annotated[str, typer.Option(help="strict (corrected), author (as published) or both.")] = "strict",
     draws: Annotated[int, typer.Option(help="Surrogate histories of each null.")] = 199,
     seed: Annotated[int, typer.Option(help="Of surrogates and intervals.")] = 0,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="stability, curvature, loss, flows, gap_flow, dyson, alpha_loop, adiabatic, phases, survival, "
+            "krylov, edge or maximality; repeatable; all where not given."
+        ),
+    ] = None,
     json: o.Json = False,
 ) -> None:
-    """Stability of directions, curvature and the split of the loss in some runs, against their nulls."""
+    """The theory on some runs, part by part, against its nulls."""
     from ..recording import load
     from .theory import print_theory, theory_content
 
@@ -111,6 +118,7 @@ def theory(
             mode=mode,
             n_draws=draws,
             seed=seed,
+            parts=part or (),
             progress=progress.update,
         )
     if json:

@@ -10,8 +10,10 @@ from ..errors import DataError, SettingError
 from ..recording import Recording
 from .content import Content
 from .render import cell, print_line, print_table
+from .theory_parts import MODED, TITLES, made_part, options_of, print_parts
 
 MODES = ("strict", "author", "both")
+PARTS = ("stability", "curvature", "loss", *TITLES)
 
 
 def theory_content(
@@ -24,6 +26,7 @@ def theory_content(
     k: int | None = None,
     n_draws: int = 199,
     seed: int = 0,
+    parts: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Content:
     """Stability, curvature and the loss decomposition of every run.
@@ -37,32 +40,42 @@ def theory_content(
         k: Modes kept in the loss decomposition.
         n_draws: Surrogate histories of each null.
         seed: Of draws and intervals.
+        parts: Which parts; all of ``PARTS`` where empty.
         progress: ``progress(done, total, name)`` after each run.
 
     Returns:
-        ``runs``: for each its ``run``, ``stability`` and ``loss`` by mode, ``curvature``, and ``missing``:
-        sentences on the parts that are None.
+        ``runs``: for each its ``run``, ``stability`` and ``loss`` by mode, ``curvature``, the further parts by mode
+        ("" where there is but one) with ``summary`` and ``rows``, and ``missing``: sentences on the parts that are
+        None.
 
     Raises:
         SettingError: If an argument cannot be.
     """
     if mode not in MODES:
         raise SettingError(f"mode must be one of {', '.join(MODES)}; got {mode!r}. The default is strict.")
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise SettingError(f"parts must be among {', '.join(PARTS)}; got {min(unknown)}. Leave them out for all.")
+    chosen = [part for part in PARTS if not parts or part in parts]
     runs = []
     for i, (name, recording) in enumerate(recordings.items()):
         missing: dict[str, None] = {}  # in order, each sentence once
-        runs.append(
-            {
-                "run": name,
-                "stability": {
-                    m: _summary(missing, stability, recording, window, block, stride, n_draws, seed, m)
-                    for m in _modes(mode)
-                },
-                "curvature": _summary(missing, curvature, recording, seed=seed),
-                "loss": {m: _summary(missing, loss_decomposition, recording, k, m, seed=seed) for m in _modes(mode)},
-                "missing": list(missing),
+        run: Content = {"run": name, "stability": {}, "curvature": None, "loss": {}}
+        if "stability" in chosen:
+            run["stability"] = {
+                m: _summary(missing, stability, recording, window, block, stride, n_draws, seed, m)
+                for m in _modes(mode)
             }
-        )
+        if "curvature" in chosen:
+            run["curvature"] = _summary(missing, curvature, recording, seed=seed)
+        if "loss" in chosen:
+            run["loss"] = {m: _summary(missing, loss_decomposition, recording, k, m, seed=seed) for m in _modes(mode)}
+        for part in chosen:
+            if part in TITLES:
+                options = options_of(part, window, block, stride, seed)
+                modes: Sequence[str | None] = _modes(mode) if part in MODED else (None,)
+                run[part] = {m or "": _tried(missing, made_part, part, recording, m, options) for m in modes}
+        runs.append({**run, "missing": list(missing)})
         if progress is not None:
             progress(i + 1, len(recordings), name)
     return {"window": window, "block": block, "stride": stride, "mode": mode, "n_draws": n_draws, "runs": runs}
@@ -74,8 +87,14 @@ def _modes(mode: str) -> tuple[str, ...]:
 
 def _summary(missing: dict[str, None], make: Callable[..., Any], *arguments: Any, **options: Any) -> Content | None:
     """Summary of a result, or None with the reason added to ``missing``."""
+    result = _tried(missing, make, *arguments, **options)
+    return None if result is None else result.summary()
+
+
+def _tried(missing: dict[str, None], make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The result, or None with the reason added to ``missing``."""
     try:
-        return make(*arguments, **options).summary()
+        return make(*arguments, **options)
     except DataError as error:
         missing[str(error)] = None
         return None
@@ -88,8 +107,9 @@ def print_theory(content: Content) -> None:
     if len(runs) > 1:
         for name, label in labels.items():
             print_line(f"{label}: {name}")
-    _print_hierarchy(runs, labels)
-    _print_modes(runs, labels)
+    if any(run["stability"] for run in runs):
+        _print_hierarchy(runs, labels)
+        _print_modes(runs, labels)
     columns = [(labels[run["run"]], run["curvature"]) for run in runs if run["curvature"] is not None]
     if columns:
         print_table(_side_by_side(columns, _curvature_rows), "Curvature along the modes, means over probes")
@@ -100,6 +120,7 @@ def print_theory(content: Content) -> None:
                 _side_by_side(found, _loss_rows),
                 f"Loss decomposition ({mode}): coverage, and calibration of forecasts",
             )
+    print_parts(runs, labels)
     for run in runs:
         for sentence in run["missing"]:
             print_line(f"{labels[run['run']]}: {sentence}")

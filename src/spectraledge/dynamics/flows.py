@@ -23,6 +23,10 @@ from .windows import grams_ending_at
 
 MODES = 3
 
+_MOST = (
+    10.0  # times sigma_1: a negative curvature at one probe predicts growth without end and would be all the score
+)
+
 
 def compare_flows(
     recording: Recording,
@@ -45,7 +49,8 @@ def compare_flows(
     :func:`spectraledge.theory.signal_flow.signal_terms`. The strict injection stands on d_j^2 = W (eta s G_j)^2, a
     gradient that is the same in all rows of the window. Time courses of modes are orthogonal, so that this can hold
     for one mode of a window at most, the leading one; ``damping`` does without it and is exact for gradient descent
-    along any modes, since X^T X then shrinks by -eta (H M + M H).
+    along any modes, since M = X^T X then changes by -eta (H M + M H). Predictions of the flows are held below
+    10 sigma_1 of now.
 
     The first third of the record is history. The winner is the predictor of least error, no oracle, among
     those whose 95 % intervals lie below 1 against both persistence and AR(1). It is chosen among several, which
@@ -90,6 +95,7 @@ def compare_flows(
             notes.append(f"horizon {h} leaves no window to compare")
             continue
         values = forward_chain([*plain, *signal, *gap], series, h, start=max(1, n // 3))
+        _bound(values, series.singular_values, [p.name for p in [*signal, *gap]], h, notes)
         truth = future(series.singular_values, h)
         truth[across_seams(recording, ends, h * stride)] = np.nan
         for name, kind, mode in _quantities(window):
@@ -156,6 +162,23 @@ def _usable_inputs(recording: Recording, window: int, block: str, stride: int, n
         return None
     notes += inputs.notes
     return inputs
+
+
+def _bound(
+    values: dict[str, np.ndarray], sigma: np.ndarray, names: Sequence[str], horizon: int, notes: list[str]
+) -> None:
+    """Hold the flows' predictions below ``_MOST`` times the largest sigma of now."""
+    most = _MOST * sigma[:, :1]
+    beyond = np.zeros(len(sigma), dtype=bool)
+    for name in names:
+        with np.errstate(invalid="ignore"):
+            beyond |= (values[name] > most).any(axis=1)
+        values[name] = np.minimum(values[name], most)
+    if beyond.any():
+        notes.append(
+            f"horizon {horizon}: flows predict more than {_MOST:g} sigma_1 at {int(beyond.sum())} probes (negative "
+            "curvature taken as lasting); held there"
+        )
 
 
 def across_seams(recording: Recording, ends: np.ndarray, ahead: int) -> np.ndarray:

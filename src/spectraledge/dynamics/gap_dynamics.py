@@ -190,6 +190,9 @@ def gap_flow_terms(recording: Recording, *, level: float = 0.95) -> GapFlowTerms
     probability = opening_probability(gap, strict.pull, strict.rate, **sd)
     grew = np.where(np.isfinite(later - gap), later > gap, np.nan)
     notes = list(inputs.notes)
+    blind = int(((position > 0) & ~np.isfinite(strict.damping)).sum())
+    if blind:
+        notes.append(f"{blind} of {len(inputs)} probes measured no curvature on both sides of k*: probe more modes")
     if not rest.testable[np.isfinite(strict.rate)].any():
         notes.append("three relaxation times are longer than the run everywhere: its equilibrium cannot be seen")
     return GapFlowTerms(

@@ -211,7 +211,10 @@ def _chain(
         done, rest = divmod(i - 1, hop)
         angle = by_lag[rest + 1][0][a + done * hop]
         angles = np.array([*passed, angle])
-        guaranteed[i], independent[i] = survival_bound(angles), independent_survival(angles)
+        # cos^2 of a rounded pi/2 is 4e-33, not 0: nothing is guaranteed there.
+        lost = angles.sum() >= 0.5 * np.pi
+        guaranteed[i] = 0.0 if lost else survival_bound(angles)
+        independent[i] = independent_survival(angles)
         if rest + 1 == hop:
             passed.append(float(angle))
     return guaranteed, independent

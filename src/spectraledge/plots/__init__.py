@@ -8,6 +8,7 @@ from __future__ import annotations
 from .block_map import block_map_table, plot_block_map
 from .catalogue import KINDS, PROBE_KINDS
 from .curvature import curvature_table, plot_curvature
+from .flow_terms import flow_terms_table, plot_flow_terms
 from .gap_position import gap_position_table, plot_gap_position
 from .health import health_table, plot_health
 from .loss_decomposition import loss_decomposition_table, plot_loss_decomposition
@@ -25,6 +26,7 @@ __all__ = [
     "PROBE_KINDS",
     "block_map_table",
     "curvature_table",
+    "flow_terms_table",
     "gap_position_table",
     "health_table",
     "loss_decomposition_table",
@@ -34,6 +36,7 @@ __all__ = [
     "overlaps_table",
     "plot_block_map",
     "plot_curvature",
+    "plot_flow_terms",
     "plot_gap_position",
     "plot_health",
     "plot_loss_decomposition",

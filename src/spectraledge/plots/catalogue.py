@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .block_map import BLOCK_MAP
 from .curvature import CURVATURE
+from .flow_terms import FLOW_TERMS
 from .gap_position import GAP_POSITION
 from .health import HEALTH
 from .kind import Kind
@@ -29,5 +30,5 @@ KINDS: tuple[Kind, ...] = (
     HEALTH,
 )
 
-PROBE_KINDS: tuple[Kind, ...] = (CURVATURE, LOSS_DECOMPOSITION)
+PROBE_KINDS: tuple[Kind, ...] = (CURVATURE, LOSS_DECOMPOSITION, FLOW_TERMS)
 """Those of runs with probes."""
