@@ -217,10 +217,19 @@ def test_replicates_are_two_continuations_and_leave_no_hooks() -> None:
     assert recording.probes[0].directions == ()
 
 
-def test_saved_loaded_and_rewound(tmp_path: Path, run: Run) -> None:
+def test_saved_loaded_and_merged(tmp_path: Path, run: Run) -> None:
     recording = run.monitor.recording
     recording.save(tmp_path / "copy")
     assert se.load(tmp_path / "copy").equals(recording)
+    recording.merged().save(tmp_path / "merged")
+    merged = se.load(tmp_path / "merged")
+    assert merged.blocks == ["all"]
+    spectra = [r.spectra(WINDOW) for r in (recording, merged)]
+    np.testing.assert_array_equal(spectra[0].singular_values, spectra[1].singular_values)
+    for whole, one in zip(recording.probes, merged.probes, strict=True):
+        np.testing.assert_allclose(whole.on_updates("train"), one.on_updates("train"), rtol=1e-12)
+        assert one.dot("val", "theta") == pytest.approx(whole.dot("val", "theta"), rel=1e-12)
+        np.testing.assert_array_equal(whole.curvature, one.curvature)
 
 
 @pytest.mark.parametrize("at", [8, 9, 11, 12])

@@ -18,6 +18,7 @@ from .build import build_fields
 from .compare import same
 from .event import Event
 from .log import Log, ReadReport, read_log
+from .merge import merge_blocks
 from .probe import ProbeRecord
 from .save import save_recording
 from .select import BlockChoice, block_label, select_blocks
@@ -333,6 +334,14 @@ class Recording:
             OutputError: If the file cannot be written.
         """
         return write_csv(self.table(kind, **options), Path(path))
+
+    def merged(self) -> Recording:
+        """The same recording with all blocks summed into "all": smaller, to keep or to publish.
+
+        Products of "all", its spectra and everything that is derived from them are as before; single blocks, and
+        the learning rates of their own groups, are gone.
+        """
+        return merge_blocks(self)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a clean log of this recording: no rewinds, no damage.
