@@ -19,13 +19,14 @@ def merge_blocks(recording: Recording) -> Recording:
     if not recording.blocks:
         return recording
     whole = [recording.blocks.index("all")]
-    arrays = {name: getattr(recording, name) for name in (*BAND_FIELDS, *BLOCK_FIELDS)}
+    values = {name: getattr(recording, name) for name in (*BAND_FIELDS, *BLOCK_FIELDS)}
+    arrays: dict[str, Any] = {name: None if x is None else x[:, whole].copy() for name, x in values.items()}
     segments = [_segment(segment) for segment in recording.meta.get("segments", [])]
     meta = {**recording.meta, "segments": segments, "block_info": {}}
     return dataclasses.replace(
         recording,
         blocks=["all"],
-        **{name: None if values is None else values[:, whole].copy() for name, values in arrays.items()},
+        **arrays,
         probes=[_probe(probe) for probe in recording.probes],
         meta=meta,
         path=None,
