@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from . import connections
 from . import options as o
 from .content import RULES, Content, overview, recording_content, spectrum_content
 from .progress import Progress
@@ -284,6 +285,10 @@ def intervene(
         print_json(content)
     else:
         print_study(content)
+
+
+app.command()(connections.tickets)
+app.command()(connections.widths)
 
 
 @app.command()

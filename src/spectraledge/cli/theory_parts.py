@@ -27,6 +27,7 @@ TITLES = {
     "edge": "Edge of stability",
     "maximality": "Does the collapse of the gap at k* cost progress that collapses elsewhere do not?",
 }
+_INTERVAL = {"": "value", "_low": "low", "_high": "high"}
 MODED = ("adiabatic", "phases", "krylov")
 
 
@@ -152,6 +153,11 @@ def print_parts(runs: Sequence[Content], labels: Mapping[str, str]) -> None:
                 summary = found["summary"]
                 if isinstance(summary.get("verdict"), str):
                     lines.append(f"{labels[run['run']]}: {part}: {summary['verdict']}")
+                if part == "edge" and summary["n_probes"]:
+                    ratio = _packed({f"x{end}": summary["ratio"][n] for end, n in _INTERVAL.items()})["x"]
+                    lines.append(
+                        f"{labels[run['run']]}: edge: sharpness in the optimizer's metric over its limit {ratio}"
+                    )
                 lines += [f"{labels[run['run']]}: {part}: {note}" for note in summary.get("notes", ())]
         if rows:
             print_table(rows, title)
