@@ -7,20 +7,16 @@ future batches in all cells, and nothing differs but the change. Knows nothing a
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import SettingError
 from .config import configure
-from .files import read_json, write_json
 from .intervene_design import Design, make_design
 from .intervene_files import Lines, read_rows, read_study, seed_file
+from .seed_studies import claim_folder, distinct_seeds, run_seeds
 
 __all__ = ["Design", "intervention_study", "read_study", "run_seed"]
 
@@ -82,31 +78,11 @@ def intervention_study(
     design = make_design(
         name, settings, kinds, positions, norms, times, horizon, window, every, evaluate_every, metric
     )
-    seeds = list(dict.fromkeys(int(seed) for seed in seeds))
-    if not seeds or jobs < 1:
-        raise SettingError(f"a study needs a seed and a process; got {len(seeds)} and {jobs}. Use 8 seeds, jobs=1.")
+    chosen = distinct_seeds(seeds, {}, jobs)
     folder = Path(out)
-    _claim(folder, design)
-    due = [
-        seed for seed in seeds if len(read_rows(seed_file(folder, seed))) < len(design.times) * len(design.cells())
-    ]
-    finished = len(seeds) - len(due)
-    if jobs == 1 or len(due) <= 1:
-        for seed in due:
-            run_seed(design, seed, folder)
-            finished += 1
-            if progress is not None:
-                progress(finished, len(seeds))
-    else:
-        # spawn: a forked process would inherit torch's threads in an unknown state
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(jobs, len(due)), mp_context=context) as pool:
-            for future in as_completed([pool.submit(run_seed, design, seed, folder) for seed in due]):
-                future.result()
-                finished += 1
-                if progress is not None:
-                    progress(finished, len(seeds))
-    return [row for seed in seeds for row in read_rows(seed_file(folder, seed))]
+    claim_folder(folder, asdict(design))
+    rows_per_seed = len(design.times) * len(design.cells())
+    return run_seeds(run_seed, design, chosen, folder, rows_per_seed=rows_per_seed, jobs=jobs, progress=progress)
 
 
 def run_seed(design: Design, seed: int, folder: Path) -> None:
@@ -153,18 +129,3 @@ def run_seed(design: Design, seed: int, folder: Path) -> None:
 
         with monitor:
             train(experiment, optimizers, quiet, log=ignore, after_step=after_step)
-
-
-def _claim(folder: Path, design: Design) -> None:
-    table = json.loads(json.dumps(asdict(design)))
-    path = folder / "study.json"
-    if path.exists():
-        there = read_json(path)
-        other = sorted(key for key in table.keys() | there.keys() if table.get(key) != there.get(key))
-        if other:
-            raise SettingError(
-                f"a study must keep its design; got other values of {', '.join(other)} than {path} has. "
-                "Give those, or choose another folder."
-            )
-    else:
-        write_json(path, table)

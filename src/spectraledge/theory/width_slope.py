@@ -61,8 +61,9 @@ def width_slope(widths: ArrayLike, values: ArrayLike, *, level: float = 0.95) ->
     if n < 3 or n_widths < 2:
         raise SettingError(f"a slope needs 3 runs at 2 widths; got {n} at {n_widths}. Use 3 widths of 3 seeds.")
     centred = x - x.mean()
-    slope = float(centred @ y / (centred @ centred))
-    residual = y - y.mean() - slope * centred
+    from_first = y - y[0]  # a constant quantity has slope 0 exactly, not to rounding
+    slope = float(centred @ from_first / (centred @ centred))
+    residual = from_first - from_first.mean() - slope * centred
     error = float(np.sqrt(residual @ residual / (n - 2) / (centred @ centred)))
     reach = float(student.ppf(0.5 * (1.0 + level), n - 2)) * error
     return WidthSlope(slope, slope - reach, slope + reach, n, n_widths)
