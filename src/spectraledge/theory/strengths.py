@@ -83,7 +83,7 @@ def debiased_strength(singular_values: ArrayLike, noise_energy: ArrayLike, p_eff
 
 
 def signal_fraction(strengths: ArrayLike, singular_values: ArrayLike) -> Array:
-    """f_j = d_j^2 / sigma_j^2, which |cos| of v_j between disjoint windows estimates too (its square: f_j^2); (..., W)."""
+    """f_j = d_j^2 / sigma_j^2; (..., W). |cos| of v_j between disjoint windows estimates it too, cos^2 its square."""
     d2 = np.square(np.asarray(strengths, dtype=np.float64))
     lam = np.square(np.asarray(singular_values, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
