@@ -11,7 +11,7 @@ import torch
 from .errors import SettingError
 from .recording import RecordingWriter
 from .stream.blocks import BlockScheme
-from .stream.checks import check_every, check_lags, check_window, choice, whole
+from .stream.checks import check_every, check_lags, check_probe_every, check_window, choice, whole
 from .stream.cost import Plan, make_plan
 from .stream.kernel import load_kernel
 from .stream.monitor import Monitor, Settings
@@ -203,12 +203,7 @@ def _check_probe(probe: Probe | None, probe_every: int | None, every: int, windo
             "Use lags=None, which keeps 2 * window - 1."
         )
     steps = window * every if probe_every is None else whole("probe_every", probe_every, 1, "It counts steps.")
-    if steps % every:
-        raise SettingError(
-            f"probe_every must be a multiple of every, since probes are made at snapshots; got {steps} and {every}. "
-            f"Use probe_every={max(1, round(steps / every)) * every}."
-        )
-    return steps
+    return check_probe_every(steps, every)
 
 
 def _optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:

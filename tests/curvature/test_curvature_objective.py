@@ -204,7 +204,7 @@ def test_the_metric_is_the_one_the_optimizer_uses(name: str) -> None:
     inverse = inverse_preconditioner([optimizer], parameters)
     assert inverse is not None
     steps = {n: (parameters[n].detach() - before[n]) / -1e-2 for n in parameters}
-    found = step_direction([optimizer], parameters)
+    found = step_direction([optimizer], parameters, inverse)
     if name in ("rmsprop", "adagrad"):  # no first moment: the direction is P^-1 times the batch's gradient
         assert found is None
         found = {n: inverse[n] * p.grad for n, p in parameters.items() if p.grad is not None}
@@ -222,6 +222,6 @@ def test_no_metric_where_there_is_none() -> None:
     ones = inverse_preconditioner([plain], parameters)
     assert ones is not None
     assert all(bool((v == 1).all()) for v in ones.values())
-    assert step_direction([plain], parameters) is None
+    assert step_direction([plain], parameters, ones) is None
     half = torch.optim.SGD([model.weight], lr=0.1)  # not all parameters are anybody's
     assert inverse_preconditioner([half], parameters) is None

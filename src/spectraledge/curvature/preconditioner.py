@@ -40,27 +40,45 @@ def inverse_preconditioner(
 
 
 def step_direction(
-    optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, torch.Tensor]
+    optimizers: Sequence[torch.optim.Optimizer],
+    parameters: Mapping[str, torch.Tensor],
+    inverse: Mapping[str, torch.Tensor] | None,
 ) -> Tensors | None:
     """``P^-1 m``, the direction of the last step without weight decay: the update was ``-lr`` times it.
 
-    m is the bias-corrected first moment (Adam), the momentum buffer (SGD). None where the state does not tell:
-    SGD without momentum, whose direction is the batch's gradient, is told apart by the caller.
+    ``inverse`` is what :func:`inverse_preconditioner` gave; m is the bias-corrected first moment (Adam), the
+    momentum buffer (SGD). None where the state does not tell: SGD without momentum, whose direction is the batch's
+    gradient, is told apart by the caller.
     """
+    if inverse is None:
+        return None
     out: Tensors = {}
     for optimizer, group, name, parameter in _owned(optimizers, parameters):
         state = optimizer.state.get(parameter, {})
-        inverse = _inverse(optimizer, group, parameter)
-        if inverse is None:
-            return None
         if "exp_avg" in state:
-            corrected = 1 - group["betas"][0] ** _steps(state) if not _uncorrected(optimizer) else 1.0
-            out[name] = state["exp_avg"] / corrected * inverse
+            out[name] = state["exp_avg"] / bias_correction(optimizer, group, state, 0) * inverse[name]
         elif state.get("momentum_buffer") is not None and not group.get("nesterov"):
-            out[name] = state["momentum_buffer"] * inverse
+            out[name] = state["momentum_buffer"] * inverse[name]
         else:
             return None
     return out if len(out) == len(parameters) else None
+
+
+def second_moment_root(
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]
+) -> torch.Tensor:
+    """P = ``sqrt(v) + eps`` of one parameter of Adam or its kin, v bias-corrected (its maximum with amsgrad)."""
+    second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
+    return (second / bias_correction(optimizer, group, state, 1)).sqrt() + float(group.get("eps", 0.0))
+
+
+def bias_correction(
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], state: Mapping[str, Any], moment: int
+) -> float:
+    """``1 - beta^step`` of the first (0) or second (1) moment; 1 for optimizers that do not correct."""
+    if not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW | torch.optim.NAdam | torch.optim.RAdam):
+        return 1.0
+    return 1.0 - float(group["betas"][moment]) ** float(state["step"])
 
 
 def _inverse(
@@ -74,25 +92,14 @@ def _inverse(
         return torch.ones_like(parameter)
     if isinstance(optimizer, torch.optim.Muon | torch.optim.LBFGS) or not state:
         return None
-    eps = float(group.get("eps", 0.0))
     if "exp_avg_sq" in state:
-        second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
-        beta2 = group["betas"][1]
-        corrected = 1 - beta2 ** _steps(state) if not _uncorrected(optimizer) else 1.0
-        return 1 / ((second / corrected).sqrt() + eps)
+        return 1 / second_moment_root(optimizer, group, state)
+    eps = float(group.get("eps", 0.0))
     if "square_avg" in state:
         return 1 / (state["square_avg"].sqrt() + eps)
     if isinstance(optimizer, torch.optim.Adagrad):
         return 1 / (state["sum"].sqrt() + eps)
     return None
-
-
-def _uncorrected(optimizer: torch.optim.Optimizer) -> bool:
-    return not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW | torch.optim.NAdam | torch.optim.RAdam)
-
-
-def _steps(state: Mapping[str, Any]) -> float:
-    return float(state["step"])
 
 
 def _owned(

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..errors import DataError
 from ..recording import Recording
-from ..recording.probe import ProbeRecord
 from ..theory.bootstrap import BootstrapInterval
 from ..theory.hierarchy import hierarchy_exponent, inverted_hierarchy_slope
 from .columns import Table, columns, known_mean, known_median, plain_interval, time_interval
-from .optimizer import block_rates, facts_at
+from .optimizer import facts_at
 from .probed import HINT, Probed, probed
+from .timeline import step_rate
 from .verdict import FEWEST_BLOCKS, Outcome
 
 EXPECTED = -0.5
@@ -142,7 +142,7 @@ def curvature(recording: Recording, *, n_boot: int = 1000, seed: int = 0) -> Cur
             "the default."
         )
     facts = [facts_at(recording, probe.segment) for probe in at.probes]
-    rates = np.array([_step_rate(recording, probe) for probe in at.probes])
+    rates = np.array([step_rate(recording, probe) for probe in at.probes])
     lr = rates * np.array([f.gain for f in facts])
     decay = np.array([f.weight_decay for f in facts])
     notes = []
@@ -258,12 +258,6 @@ def _known_pairs(d: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both with 0 where one is unknown: left out of a fit."""
     known = np.isfinite(d) & np.isfinite(h)
     return np.where(known, d, 0.0), np.where(known, h, 0.0)
-
-
-def _step_rate(recording: Recording, probe: ProbeRecord) -> float:
-    """Learning rate of a step, common to all blocks; NaN where they differ."""
-    rates = block_rates(recording, probe, probe.t) / max(int(recording.n_steps[probe.t]), 1)
-    return float(rates[0]) if len(rates) and np.all(rates == rates[0]) else float("nan")
 
 
 def _expected(h: np.ndarray, lr: np.ndarray, stride: np.ndarray) -> dict[str, float]:

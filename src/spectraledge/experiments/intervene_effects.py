@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SettingError
-from ..theory.bootstrap import cluster_bootstrap
-from ..theory.sign_flip import sign_flip_p
+from .paired import curve, paired, read_curve
 
 Array = NDArray[np.float64]
 
@@ -126,11 +125,11 @@ def intervention_effects(
             if values:
                 p_position = _position_p(choices, values, n_boot, rng) if name == "k* - others" else np.nan
                 means = np.array([np.mean(v) for v in values.values()])
-                low, high = _interval(means, level, n_boot, rng)
-                p = sign_flip_p(means, n_draws=n_boot, rng=rng)
-                sizes = (len(means), sum(map(len, values.values())))
-                mean = float(means.mean())
-                found.append(Contrast(kind, amount, name, mean, low, high, p, p_position, *sizes, spread))
+                of = paired(means, level=level, n_boot=n_boot, rng=rng)
+                sizes = (of.n_seeds, sum(map(len, values.values())))
+                found.append(
+                    Contrast(kind, amount, name, of.mean, of.low, of.high, of.p_value, p_position, *sizes, spread)
+                )
     return found
 
 
@@ -148,16 +147,6 @@ def _pair(name: str, effect: Mapping[int | str, float], k: int, largest: int) ->
     value = cuts[k] if first == "k*" else float(np.mean(others))
     total, n = sum(cuts.values()), len(cuts)
     return value - reference, [x - (total - x) / max(n - 1, 1) for x in cuts.values()]
-
-
-def _interval(means: Array, level: float, n_boot: int, rng: np.random.Generator) -> tuple[float, float]:
-    if len(means) < 2:
-        return np.nan, np.nan
-    # "t": the percentile interval of 8 seeds covers 0.89 at a nominal 0.95.
-    ends = cluster_bootstrap(
-        lambda draw: float(np.mean(draw)), means.tolist(), n_boot=n_boot, rng=rng, level=level, interval="t"
-    )
-    return float(ends.low), float(ends.high)
 
 
 def _position_p(
@@ -178,12 +167,4 @@ def _position_p(
 
 
 def _reading(row: Mapping[str, Any], outcome: str, reading: str) -> float:
-    if outcome not in row:
-        raise SettingError(f"outcome must be a metric of the study; got {outcome!r}. Use test_loss.")
-    steps = np.array(row["steps"], dtype=np.float64)
-    y = np.array([np.nan if v is None else v for v in row[outcome]], dtype=np.float64)
-    if reading == "rise":
-        return float(y[0])
-    if reading == "horizon":
-        return float(y[-1])
-    return float(np.trapezoid(y, steps) / (steps[-1] - steps[0]))
+    return float(curve(row, outcome)[1][0]) if reading == "rise" else read_curve(row, outcome, reading)

@@ -87,14 +87,11 @@ def intervention_study(
 
 def run_seed(design: Design, seed: int, folder: Path) -> None:
     """Train one seed to the last fork with unfinished cells and run those; appends to the seed's file."""
-    import torch
-
     from .._attach import attach
-    from . import catalogue
     from .intervene_cell import Fork, ignore
     from .loop import Position, train
     from .optimizers import build_optimizers
-    from .session import own_torch
+    from .session import build_experiment, own_torch
 
     path = seed_file(folder, seed)
     done = {(row["time"], row["kind"], row["position"], row["amount"]) for row in read_rows(path)}
@@ -105,9 +102,7 @@ def run_seed(design: Design, seed: int, folder: Path) -> None:
     chosen, _ = configure(design.experiment, seed=seed, settings=design.settings, window=design.window)
     quiet = chosen.model_copy(update={"eval_every": 10**9, "stop_after_grok": None})
     with own_torch(chosen), Lines(path) as lines:
-        with torch.device("cpu"):
-            experiment = catalogue.entry(design.experiment).build(chosen)
-        experiment.model.to(getattr(torch, chosen.dtype))
+        experiment = build_experiment(design.experiment, chosen)
         optimizers = build_optimizers(experiment.model, chosen, experiment.outer)
         monitor = attach(
             experiment.model,

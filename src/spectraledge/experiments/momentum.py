@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..curvature.preconditioner import bias_correction, second_moment_root
 from ..errors import SettingError
 from .vectors import Vector
 
@@ -48,7 +49,7 @@ class Momentum:
                 for parameter in group["params"]:
                     if id(parameter) in names:
                         name = names[id(parameter)]
-                        buffer, scale = _momentum(optimizer.state.get(parameter, {}), group)
+                        buffer, scale = _momentum(optimizer, optimizer.state.get(parameter, {}), group)
                         self._buffers[name] = buffer
                         self._scales[name] = scale if metric == "update" else 1.0
         missing = sorted(set(parameters) - set(self._buffers))
@@ -69,17 +70,16 @@ class Momentum:
             buffer.add_(change[name].to(buffer.dtype).reshape(buffer.shape) / self._scales[name])
 
 
-def _momentum(state: Mapping[str, Any], group: Mapping[str, Any]) -> tuple[Tensor, Tensor | float]:
+def _momentum(
+    optimizer: Optimizer, state: Mapping[str, Any], group: Mapping[str, Any]
+) -> tuple[Tensor, Tensor | float]:
     """Buffer of one parameter and what turns it into a displacement of one step."""
     lr = float(group["lr"])
     if lr == 0.0:
         raise SettingError("the learning rate must not be zero at an intervention; got 0. Choose a later step.")
     if "exp_avg" in state:
-        step = float(state["step"])
-        beta1, beta2 = (float(beta) for beta in group["betas"])
-        second = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
-        root = (second / (1.0 - beta2**step)).sqrt() + group["eps"]
-        return state["exp_avg"], lr / (1.0 - beta1**step) / root
+        root = second_moment_root(optimizer, group, state)
+        return state["exp_avg"], lr / bias_correction(optimizer, group, state, 0) / root
     buffer = state.get("momentum_buffer")
     if not isinstance(buffer, Tensor):
         raise SettingError(

@@ -67,6 +67,18 @@ def paired(differences: ArrayLike, *, level: float = 0.95, n_boot: int = 2000, r
     return Paired(float(x.mean()), low, high, sign_flip_p(x, n_draws=n_boot, rng=rng), len(x))
 
 
+def curve(row: Mapping[str, Any], outcome: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of a row and ``outcome`` at them; NaN where it was not finite.
+
+    Raises:
+        SettingError: If the outcome is unknown.
+    """
+    if outcome not in row:
+        raise SettingError(f"outcome must be a metric of the study; got {outcome!r}. Use test_loss.")
+    y = np.array([np.nan if v is None else v for v in row[outcome]], dtype=np.float64)
+    return np.array(row["steps"], dtype=np.float64), y
+
+
 def read_curve(row: Mapping[str, Any], outcome: str, reading: str) -> float:
     """One number of a row's curve of ``outcome`` over ``row["steps"]``.
 
@@ -82,10 +94,7 @@ def read_curve(row: Mapping[str, Any], outcome: str, reading: str) -> float:
     """
     if reading not in READINGS:
         raise SettingError(f"reading must be horizon or area; got {reading!r}. The default is horizon.")
-    if outcome not in row:
-        raise SettingError(f"outcome must be a metric of the study; got {outcome!r}. Use test_loss.")
-    steps = np.array(row["steps"], dtype=np.float64)
-    y = np.array([np.nan if v is None else v for v in row[outcome]], dtype=np.float64)
+    steps, y = curve(row, outcome)
     if reading == "horizon":
         return float(y[-1])
     return float(np.trapezoid(y, steps) / (steps[-1] - steps[0]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import SettingError
+from ..stream.checks import check_probe_every
 from .sentences import setting_sentences
 
 if TYPE_CHECKING:
@@ -77,12 +78,7 @@ def probe_settings(every: int | None, values: Mapping[str, object] | None, snaps
         chosen = ProbeSettings(every=every, **(values or {}))  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingError(" ".join(setting_sentences(error, ProbeSettings, "a probe"))) from None
-    if chosen.every % snapshots:
-        raise SettingError(
-            "probe_every must be a multiple of every, since probes are made at snapshots; "
-            f"got {chosen.every} and {snapshots}. "
-            f"Use probe_every={max(1, round(chosen.every / snapshots)) * snapshots}."
-        )
+    check_probe_every(chosen.every, snapshots)
     return chosen
 
 

@@ -21,6 +21,7 @@ from .loop import Position, Progress, train
 from .optimizers import build_optimizers
 from .probing import ProbeSettings, build_probe
 from .settings import TrainingSettings
+from .tasks.base import Experiment
 
 if TYPE_CHECKING:
     from ..recording import Recording
@@ -45,6 +46,15 @@ def own_torch(settings: TrainingSettings) -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
+def build_experiment(name: str, settings: TrainingSettings) -> Experiment:
+    """Model and task of a run at its first step; to be made inside `own_torch`."""
+    with torch.device("cpu"):
+        experiment = catalogue.entry(name).build(settings)
+    # Drawn in float32 and then widened, so that both types start from the same weights.
+    experiment.model.to(getattr(torch, settings.dtype))
+    return experiment
+
+
 class Session:
     """A run of one experiment; to be made and trained inside `own_torch`.
 
@@ -67,10 +77,7 @@ class Session:
         self.settings, self.config, self.out = settings, config, out
         self.automatic = checkpoint_every is None
         self.interval = settings.eval_every * _AUTOMATIC_EVALUATIONS if checkpoint_every is None else checkpoint_every
-        with torch.device("cpu"):
-            self.experiment = catalogue.entry(name).build(settings)
-        # Drawn in float32 and then widened, so that both types start from the same weights.
-        self.experiment.model.to(getattr(torch, settings.dtype))
+        self.experiment = build_experiment(name, settings)
         self.optimizers = build_optimizers(self.experiment.model, settings, self.experiment.outer)
 
     def train(self, *, going_on: bool, overwrite: bool, progress: Progress | None) -> Recording:

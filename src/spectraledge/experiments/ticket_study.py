@@ -142,17 +142,15 @@ def run_ticket_seed(design: TicketDesign, seed: int, folder: Path) -> None:
 def _trained(design: TicketDesign, chosen: TrainingSettings) -> tuple[np.ndarray, Vector, Vector]:
     """Singular values and v_1 of the last window at ``at_step``, and the weights there, of the masked tensors."""
     from .._attach import attach
-    from . import catalogue
     from .intervene_cell import ignore
     from .loop import Position, train
     from .mixing import parameters_like, window_directions
     from .optimizers import build_optimizers
-    from .session import own_torch
+    from .session import build_experiment, own_torch
 
     quiet = chosen.model_copy(update={"eval_every": 10**9, "stop_after_grok": None})
     with own_torch(chosen):
-        experiment = catalogue.entry(design.experiment).build(chosen)
-        experiment.model.to(_dtype(chosen))
+        experiment = build_experiment(design.experiment, chosen)
         optimizers = build_optimizers(experiment.model, chosen, experiment.outer)
         monitor = attach(
             experiment.model,
@@ -215,19 +213,17 @@ def _kept(masks: Masks, v1: Vector, fraction: float) -> dict[str, Any]:
 
 def _retrained(design: TicketDesign, chosen: TrainingSettings, masks: Masks) -> dict[str, Any]:
     """Curves of the network under masks, from the seed's own initialisation and first batch on."""
-    from . import catalogue
     from .intervene_cell import ignore
     from .loop import train
     from .optimizers import build_optimizers
-    from .session import own_torch
+    from .session import build_experiment, own_torch
     from .tickets import hold_masks
 
     changes = {"steps": design.steps, "eval_every": design.evaluate_every, "stop_after_grok": None}
     settings = chosen.model_copy(update=changes)
     # Seeded as the first training was, so that built again is rewound.
     with own_torch(settings):
-        experiment = catalogue.entry(design.experiment).build(settings)
-        experiment.model.to(_dtype(settings))
+        experiment = build_experiment(design.experiment, settings)
         optimizers = build_optimizers(experiment.model, settings, experiment.outer)
         hold_masks(dict(experiment.model.named_parameters()), masks, optimizers)
         curves: dict[int, Mapping[str, float]] = {0: experiment.task.evaluate(experiment.model)}
@@ -243,9 +239,3 @@ def _retrained(design: TicketDesign, chosen: TrainingSettings, masks: Masks) -> 
     values = {name: [float(point[name]) for point in curves.values()] for name in names}
     finite = {name: [y if np.isfinite(y) else None for y in series] for name, series in values.items()}
     return {"steps": list(curves), **finite}
-
-
-def _dtype(settings: TrainingSettings) -> Any:
-    import torch
-
-    return getattr(torch, settings.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from spectraledge.curvature.preconditioner import second_moment_root
 from spectraledge.errors import SettingError
 from spectraledge.kernel.probe import OutputProbe, Parameters, check_like
 
@@ -39,11 +40,7 @@ def adam_preconditioner(probe: OutputProbe, optimizer: torch.optim.Optimizer) ->
                 f"the optimizer must hold Adam's second moment of {name!r}; it holds {sorted(state) or 'nothing'}. "
                 "Take a step first, or pass the preconditioner as a dict of positive tensors."
             )
-        group = groups[id(parameter)]
-        beta2 = float(group["betas"][1])
-        second = state.get("max_exp_avg_sq", state["exp_avg_sq"]).detach()
-        unbiased = second / (1.0 - beta2 ** float(state["step"]))
-        found[name] = unbiased.sqrt() + float(group["eps"])
+        found[name] = second_moment_root(optimizer, groups[id(parameter)], state).detach()
     return found
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from spectraledge.curvature.undisturbed import undisturbed
 from spectraledge.errors import DataError, SettingError
 
 Outputs = Callable[[torch.nn.Module], torch.Tensor]
@@ -130,22 +131,14 @@ class OutputProbe:
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
         """Evaluation mode, unless training was asked for, and everything as before on leaving."""
-        flags = [(module, module.training) for module in self.model.modules()]
         fused = torch.backends.mha.get_fastpath_enabled()
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=self._cuda()))
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
+        with torch.inference_mode(False), undisturbed(self.model, train=self.training), sdpa_kernel(SDPBackend.MATH):
             # Fused attention, and the fused encoder layer of evaluation mode, have no second derivative.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             try:
                 torch.backends.mha.set_fastpath_enabled(False)
-                self.model.train(self.training)
                 yield
             finally:
                 torch.backends.mha.set_fastpath_enabled(fused)
-                for module, flag in flags:
-                    module.training = flag
 
     def _cuda(self) -> list[int]:
         return sorted({t.device.index for t in self.parameters.values() if t.device.type == "cuda"})

@@ -146,8 +146,8 @@ _ARRAYS = {  # name: number of dimensions
     "preconditioned_eigenvalues": 1,
     "preconditioned_eigenvalue_errors": 1,
 }
-_OPTIONAL = {"replicate_products": 3, "replicate_gram": 3}
-_NEXT = {"next_products": 2, "next_gradient_products": 2}
+_OPTIONAL = ("replicate_products", "replicate_gram")
+_NEXT = ("next_products", "next_gradient_products")
 
 
 def sound_probe(record: Record, segment: Record) -> bool:

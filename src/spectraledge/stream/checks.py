@@ -56,6 +56,20 @@ def check_lags(window: int, lags: int | None) -> int:
     return lags
 
 
+def check_probe_every(steps: int, every: int) -> int:
+    """Optimizer steps between probes, which are made at snapshots.
+
+    Raises:
+        SettingError: If they are no multiple of the steps between snapshots.
+    """
+    if steps % every:
+        raise SettingError(
+            f"probe_every must be a multiple of every, since probes are made at snapshots; got {steps} and {every}. "
+            f"Use probe_every={max(1, round(steps / every)) * every}."
+        )
+    return steps
+
+
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """``value`` if it is one of ``allowed``.
 

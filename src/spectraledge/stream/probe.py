@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from ..curvature import Objective, inverse_preconditioner, lanczos, step_direction, undisturbed
+from ..curvature import Eigenvalues, Objective, inverse_preconditioner, lanczos, step_direction, undisturbed
 from ..curvature.objective import Loss, Method
 from ..errors import SettingError
 from ..kernel import OutputLoss, OutputProbe, measure_adiabatic
@@ -169,7 +169,7 @@ class Prober:
             inverse = inverse_preconditioner(self._optimizers, tensors)
             if inverse is not None:
                 vectors["preconditioned"] = _reals({n: g * inverse[n] for n, g in gradient.items()})
-            direction = step_direction(self._optimizers, tensors)
+            direction = step_direction(self._optimizers, tensors, inverse)
             if direction is not None:
                 vectors["direction"] = _reals(direction)
             fields = self._curvature(train, ring, tensors, inverse, method, step)
@@ -187,7 +187,7 @@ class Prober:
             "val_loss": val_loss,
             "vectors": list(vectors),
             "gradient_products": np.stack([ring.products_with(x) for x in vectors.values()]),
-            "gradient_gram": np.array([[block_dots(ring, x, y) for y in gram_of] for x in gram_of]),
+            "gradient_gram": _block_gram(ring, gram_of),
             "method": method,
             "evaluations": evaluations,
             "seconds": time.perf_counter() - began,
@@ -353,10 +353,9 @@ class Prober:
             replicate_update(self._model, self._optimizers, tensors, self.probe.replicate, n_steps, copy_number)
             for copy_number in (0, 1)
         ]
-        gram = np.array([[block_dots(ring, x, y) for y in deltas] for x in deltas])
         return {
             "replicate_products": np.stack([ring.products_with(x) for x in deltas]),
-            "replicate_gram": np.moveaxis(gram, -1, 0),
+            "replicate_gram": np.moveaxis(_block_gram(ring, deltas), -1, 0),
         }
 
 
@@ -369,7 +368,7 @@ def top_eigenvalues(
     max_products: int | None = None,
     tolerance: float = 1e-2,
     seed: int = 0,
-) -> Any:
+) -> Eigenvalues:
     """The k largest eigenvalues of a loss's Hessian, by Lanczos.
 
     Args:
@@ -382,7 +381,7 @@ def top_eigenvalues(
         seed: Of the start.
 
     Returns:
-        ``curvature.Eigenvalues`` [loss per parameter^2].
+        Values and error bounds [loss per parameter^2].
     """
     parameters = objective.parameters
     sizes = [p.numel() for p in parameters.values()]
@@ -429,6 +428,15 @@ def replicate_update(
         twin.train()
         replicate(twin, twins, n_steps, copy_number)
         return _reals({name: named[name].detach() - before[name] for name in tensors})
+
+
+def _block_gram(ring: UpdateRing, vectors: Sequence[Vector]) -> np.ndarray:
+    """(V, V, B) products among P-vectors, each pair multiplied once."""
+    gram = np.empty((len(vectors), len(vectors), len(ring.blocks.names)))
+    for i, x in enumerate(vectors):
+        for j in range(i + 1):
+            gram[i, j] = gram[j, i] = block_dots(ring, x, vectors[j])
+    return gram
 
 
 def _mean_lr(optimizers: Sequence[torch.optim.Optimizer]) -> float:

@@ -13,7 +13,6 @@ import torch
 
 from ..errors import SettingError
 from ..theory.spectrum import UPDATE_EPS_FLOAT32, UPDATE_EPS_FLOAT64, gram_spectrum
-from .parameters import real
 
 if TYPE_CHECKING:
     from .ring import UpdateRing
@@ -114,8 +113,3 @@ def block_dots(ring: UpdateRing, x: Vector, y: Vector) -> np.ndarray:
 def _slots(ring: UpdateRing, n: int) -> list[int]:
     stored = min(n, ring.n_appended, ring.lags)
     return [(ring.n_appended - 1 - lag) % ring.lags for lag in range(stored)]
-
-
-def as_vector(parameters: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor | None]) -> Vector:
-    """Values by parameter name as a P-vector: complex ones as pairs of reals, missing ones left out."""
-    return {name: real(value) for name in parameters if (value := values.get(name)) is not None}
