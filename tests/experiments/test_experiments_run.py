@@ -107,8 +107,10 @@ def test_recording_a_run_does_not_alter_it(whole: Recording) -> None:
         experiment = catalogue.entry("modular/add").build(settings)
         optimizers = build_optimizers(experiment.model, settings, experiment.outer)
         train(experiment, optimizers, settings, log=lambda **metrics: rows.append(metrics))
+    # Without the monitor and without the baselines: neither may be seen in the rest.
     for name, (_, values) in whole.metrics.items():
-        assert values.tolist() == [row[name] for row in rows]
+        if not name.startswith("commutator"):
+            assert values.tolist() == [row[name] for row in rows]
     # The recorded squared length of the parameter vector is a float64 sum of the float32 entries, in another
     # order than here: 887 terms, relative error below 887 * 2.2e-16.
     norm2 = sum(float((p.detach().double() ** 2).sum()) for p in experiment.model.parameters())

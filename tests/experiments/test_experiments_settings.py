@@ -49,9 +49,9 @@ def test_settings_cannot_be_changed_afterwards() -> None:
     ("values", "sentence"),
     [
         ({"weigth_decay": 1}, r"must be known to it; got weigth_decay\. Did you mean weight_decay\?"),
-        ({"qqqq": 1}, r"got qqqq\. Choose one of adamw_lr, batch_size"),
+        ({"qqqq": 1}, r"got qqqq\. Choose one of accumulate, adamw_lr"),
         ({"labels": "shufled"}, r"labels must be true or shuffled; got shufled\. Did you mean shuffled\?"),
-        ({"optimizer": "adam"}, r"optimizer must be adamw or muon or sgd; got adam\. Did you mean adamw\?"),
+        ({"optimizer": "adam"}, r"adamw or muon or sgd or nesterov; got adam\. Did you mean adamw\?"),
         ({"steps": 0}, r"steps must be at least 1; got 0\. Leave it out for the default, 8000\."),
         ({"steps": "many"}, r"steps must be a whole number; got many\."),
         ({"steps": 1.5}, r"steps must be a whole number; got 1\.5\."),

@@ -43,6 +43,7 @@ def train(
     *,
     log: Callable[..., object],
     position: Position | None = None,
+    measure: Callable[[int], Mapping[str, float]] | None = None,
     after_step: Callable[[Position], None] | None = None,
     progress: Progress | None = None,
 ) -> Position:
@@ -59,6 +60,7 @@ def train(
         settings: Length, schedule, clipping and stopping.
         log: Called with the metrics as keywords once the step they belong to is done.
         position: Where to go on from; the beginning where None.
+        measure: Called as ``measure(step)`` after each step; what it returns is logged with the step's metrics.
         after_step: Called after each step, its metrics already logged.
         progress: Called as ``progress(step, steps, metrics)`` at each evaluation.
 
@@ -74,27 +76,47 @@ def train(
         step = position.step + 1
         set_lr(optimizers, lr_factor(step, settings))
         model.zero_grad(set_to_none=True)
-        loss = task.loss(model, task.draw())
-        loss.backward()
+        loss = _differentiate(experiment, settings.accumulate)
         norm = clip(parameters, settings.clip)
         for optimizer in optimizers:
             optimizer.step()
         position.step = step
-        if step == 1 or step % settings.eval_every == 0:
-            metrics = task.evaluate(model)
-            position.history.append((step, _test_accuracy(metrics)))
+        measured = {} if measure is None else dict(measure(step))
+        if due(step, settings.eval_every):
+            metrics = task.evaluate(model) | measured
+            position.history.append((step, capability(metrics)))
             metrics |= {
-                "batch_loss": float(loss.detach()),
+                "batch_loss": float(loss),
                 "grad_norm": float(norm),
                 "lr": float(optimizers[0].param_groups[0]["lr"]),
             }
             log(**metrics)
             if progress is not None:
                 progress(step, settings.steps, metrics)
-        position.reason = _reason_to_stop(position, settings)
+        elif measured:
+            log(**measured)
+        position.reason = reason_to_stop(position, settings)
         if after_step is not None:
             after_step(position)
     return position
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens at step 1 and every ``every`` steps happens now; never where 0."""
+    return every > 0 and (step == 1 or step % every == 0)
+
+
+def _differentiate(experiment: Experiment, batches: int) -> torch.Tensor:
+    """Mean loss of the next batches, detached, its gradient added up in the parameters."""
+    task, total = experiment.task, None
+    for _ in range(batches):
+        loss = task.loss(experiment.model, task.draw())
+        if batches > 1:
+            loss = loss / batches
+        loss.backward()
+        total = loss.detach() if total is None else total + loss.detach()
+    assert total is not None
+    return total
 
 
 def clip(parameters: Sequence[torch.nn.Parameter], limit: float | None) -> torch.Tensor:
@@ -104,13 +126,15 @@ def clip(parameters: Sequence[torch.nn.Parameter], limit: float | None) -> torch
     return get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-def _test_accuracy(metrics: Mapping[str, float]) -> float:
+def capability(metrics: Mapping[str, float]) -> float:
+    """The accuracy that decides when to stop: the smallest of all test metrics that are not losses."""
     # With several tasks a run has grokked when the slowest of them has.
     found = [value for name, value in metrics.items() if name.startswith("test") and "loss" not in name]
     return min(found, default=float("nan"))
 
 
-def _reason_to_stop(position: Position, settings: TrainingSettings) -> str | None:
+def reason_to_stop(position: Position, settings: TrainingSettings) -> str | None:
+    """Why a run ends at its position: "grokked", "steps", or None where it goes on."""
     step, history = position.step, position.history
     if settings.stop_after_grok is not None and history and history[-1][0] == step:
         steps, accuracy = zip(*history)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from .frozen_adamw import FrozenAdamW
 from .muon import FullPrecisionMuon
+from .nesterov import DecoupledNesterov
 from .settings import TrainingSettings
 
 COSINE_FLOOR = 0.1
@@ -19,10 +20,11 @@ COSINE_FLOOR = 0.1
 def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequence[str] = ()) -> list[Optimizer]:
     """Optimizers that together hold every trainable parameter once.
 
-    "adamw", "gd" and "sgd" decay all parameters, LayerNorm, biases and embeddings included, as the published runs
-    do. "muon" takes the hidden matrices and leaves embeddings, head, norms and biases to an AdamW at
-    ``adamw_lr``. SGD's decay is coupled: it is added to the gradient. "frozen_adamw" takes its second moment
-    from the model's ``second_moments``.
+    All parameters decay, LayerNorm, biases and embeddings included, as in the published modular runs; without
+    ``decay_norms`` those of fewer than two dimensions do not. "muon" takes the hidden matrices and leaves
+    embeddings, head, norms and biases to an AdamW at ``adamw_lr``. The decay of "gd" and "sgd" is coupled: it is
+    added to the gradient; that of "nesterov" is decoupled. "frozen_adamw" takes its second moment from the model's
+    ``second_moments``.
 
     Args:
         model: The network.
@@ -35,38 +37,44 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequen
     Source: Muon's split is the usual public one; a fused query-key-value projection is orthogonalised as
         one matrix.
     """
-    if settings.optimizer == "adamw":
-        return [AdamW(model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)]
     optimizer: str = settings.optimizer
     if optimizer == "frozen_adamw":
         second_moments = cast("Sequence[Tensor]", model.second_moments)
         beta, decay = settings.betas[0], settings.weight_decay
         return [FrozenAdamW(model.parameters(), second_moments, settings.lr, beta, decay)]
-    if optimizer in ("gd", "sgd"):
-        return [
-            SGD(
-                model.parameters(),
-                lr=settings.lr,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-            )
-        ]
-    hidden = set(hidden_matrices(model, outer))
     named = list(model.named_parameters())
+    parameters = [parameter for _, parameter in named]
+    momentum: dict[str, Any] = {
+        "lr": settings.lr,
+        "momentum": settings.momentum,
+        "weight_decay": settings.weight_decay,
+    }
+    if optimizer == "adamw":
+        return [_adamw(parameters, settings.lr, settings)]
+    if optimizer in ("gd", "sgd"):
+        return [SGD(_groups(parameters, settings), **momentum)]
+    if optimizer == "nesterov":
+        return [DecoupledNesterov(_groups(parameters, settings), **momentum)]
+    hidden = set(hidden_matrices(model, outer))
     return [
-        FullPrecisionMuon(
-            [parameter for name, parameter in named if name in hidden],
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        ),
-        AdamW(
-            [parameter for name, parameter in named if name not in hidden],
-            lr=settings.adamw_lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-        ),
+        FullPrecisionMuon([parameter for name, parameter in named if name in hidden], **momentum),
+        _adamw([parameter for name, parameter in named if name not in hidden], settings.adamw_lr, settings),
     ]
+
+
+def _adamw(parameters: Sequence[Tensor], lr: float, settings: TrainingSettings) -> AdamW:
+    return AdamW(_groups(parameters, settings), lr=lr, betas=settings.betas, weight_decay=settings.weight_decay)
+
+
+def _groups(parameters: Sequence[Tensor], settings: TrainingSettings) -> Any:
+    """All in one group, or those that do not decay in a second one."""
+    if settings.decay_norms:
+        return list(parameters)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def hidden_matrices(model: nn.Module, outer: Sequence[str] = ()) -> list[str]:

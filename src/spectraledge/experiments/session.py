@@ -14,6 +14,7 @@ import torch
 
 from .._attach import attach
 from . import catalogue
+from .baselines import Baselines
 from .checkpoint import MONITOR, drop_after, load_training, newest_valid, read_state, save_checkpoint
 from .files import environment, write_json
 from .folder import CHECKPOINTS, CONFIG, ENVIRONMENT, FINISHED, clear
@@ -50,8 +51,8 @@ def build_experiment(name: str, settings: TrainingSettings) -> Experiment:
     """Model and task of a run at its first step; to be made inside `own_torch`."""
     with torch.device("cpu"):
         experiment = catalogue.entry(name).build(settings)
-    # Drawn in float32 and then widened, so that both types start from the same weights.
-    experiment.model.to(getattr(torch, settings.dtype))
+    # Drawn in float32 on the CPU and then widened and moved: the same weights everywhere.
+    experiment.model.to(getattr(torch, settings.dtype)).to(settings.device)
     return experiment
 
 
@@ -114,12 +115,21 @@ class Session:
                 clear(self.out)
                 write_json(self.out / CONFIG, self.config)
                 write_json(self.out / ENVIRONMENT, environment(self.settings.threads))
+            baselines = Baselines(self.experiment, self.settings)
+
+            def measure(step: int) -> dict[str, float]:
+                spectra = baselines.spectra(step)
+                if spectra:
+                    monitor.log_weights(spectra)
+                return baselines.measure(step)
+
             train(
                 self.experiment,
                 self.optimizers,
                 self.settings,
                 log=monitor.log,
                 position=position,
+                measure=measure,
                 after_step=lambda position: self._checkpoint_if_due(position, monitor),
                 progress=progress,
             )

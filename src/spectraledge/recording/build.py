@@ -12,6 +12,7 @@ from .line import Record, number
 from .probe import probe_from_records
 from .reader import Log, ReadReport
 from .replay import BAND_FIELDS, BLOCK_FIELDS, REQUIRED, Row, State, as_list, replay
+from .weights import build_weights
 
 
 def build_fields(log: Log) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def _fields(state: State, header: Record, report: ReadReport) -> dict[str, Any]:
             for record, segment in state.probes
             if id(segment) in place
         ],
+        "weights": build_weights(state.weights),
         "metrics": _metrics(state.metrics),
         "meta": _meta(header, segments),
         "report": dataclasses.replace(report, n_lost_rows=n_lost),

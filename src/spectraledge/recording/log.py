@@ -21,7 +21,7 @@ from .replay import replay
 
 __all__ = ["Log", "ReadReport", "RecordingWriter", "read_log", "recording_file"]
 
-KINDS = ("segment", "row", "metrics", "event", "probe", "outcome", "rewind", "close")
+KINDS = ("segment", "row", "metrics", "event", "probe", "outcome", "weights", "rewind", "close")
 ROW_ARRAYS = (
     "lr_sum",
     "products",
@@ -106,7 +106,8 @@ class RecordingWriter:
         """Append one record; it is in the file, whole, when this returns.
 
         Args:
-            kind: "segment", "row", "metrics", "event", "probe", "outcome", "rewind" or "close".
+            kind: "segment", "row", "metrics", "event", "probe", "outcome", "weights", "rewind" or
+                "close".
             **fields: The fields of that kind (docs/recording.md); ``time`` [s since 1970] is filled in where
                 it is missing. Arrays are stored as float64.
 

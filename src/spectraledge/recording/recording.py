@@ -25,6 +25,7 @@ from .select import BlockChoice, block_label, select_blocks
 from .spectra import Spectra, momentum_correlation
 from .summary import summarise
 from .table import make_table, write_csv
+from .weights import WeightSpectra
 
 NORMALISATIONS = ("raw", "row", "lr")
 _WALL_CLOCK = ("seconds", "time", "report", "path", "closed")
@@ -59,6 +60,7 @@ class Recording:
         metrics: Name to (steps, values).
         events: What detectors reported.
         probes: Gradients and curvature measured at some of the snapshots, in order.
+        weights: Singular values of weight matrices, a baseline; not to be confused with those of updates.
         meta: Free description of the run, and "segments", "block_info", "created", "package_version".
         report: What reading the file found.
         path: The file it was read from.
@@ -84,6 +86,7 @@ class Recording:
     metrics: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
+    weights: WeightSpectra = field(default_factory=WeightSpectra)
     meta: dict[str, Any] = field(default_factory=dict)
     report: ReadReport = field(default_factory=ReadReport)
     path: Path | None = None
@@ -127,6 +130,7 @@ class Recording:
         mine, theirs = ({k: v for k, v in vars(r).items() if k not in _WALL_CLOCK} for r in (self, other))
         for fields in (mine, theirs):
             fields["meta"] = {k: v for k, v in fields["meta"].items() if k != "created"}
+            fields["weights"] = vars(fields["weights"])
             fields["probes"] = [{k: v for k, v in vars(p).items() if k != "seconds"} for p in fields["probes"]]
         return same(mine, theirs)
 

@@ -15,6 +15,7 @@ from .compare import same
 from .event import Event
 from .line import Record
 from .probe import sound_outcome, sound_probe
+from .weights import sound_weights
 
 BAND_FIELDS = ("products", "decay_products", "gradient_products")  # (B, L+1) in a row
 BLOCK_FIELDS = ("theta_dot", "theta_norm2", "decay_norm2", "unchanged", "nonfinite")  # (B,) in a row
@@ -42,6 +43,7 @@ class State:
     events: list[Event] = field(default_factory=list)
     probes: list[tuple[Record, Record]] = field(default_factory=list)  # (record, its segment), in order of t
     outcomes: dict[int, Record] = field(default_factory=dict)  # by the t of their probe
+    weights: list[Record] = field(default_factory=list)
     segments: list[Record] = field(default_factory=list)
     by_number: dict[int, Record] = field(default_factory=dict)
     rewinds: int = 0
@@ -71,7 +73,7 @@ def _take(state: State, record: Record) -> None:
             state.by_number[record["segment"]] = record
         return
     if not _is_count(record.get("step")):
-        state.n_rejected += kind in ("row", "rewind", "metrics", "event", "probe", "outcome")
+        state.n_rejected += kind in ("row", "rewind", "metrics", "event", "probe", "outcome", "weights")
         return
     state.closed = False
     if kind == "row":
@@ -84,6 +86,8 @@ def _take(state: State, record: Record) -> None:
         _take_probe(state, record)
     elif kind == "outcome":
         _take_outcome(state, record)
+    elif kind == "weights":
+        _take_weights(state, record)
     elif kind == "rewind":
         state.rewinds += 1
         state.seam |= not record.get("ring", False)
@@ -128,6 +132,14 @@ def _take_outcome(state: State, record: Record) -> None:
         state.n_rejected += 1
 
 
+def _take_weights(state: State, record: Record) -> None:
+    if sound_weights(record):
+        state.weights = [found for found in state.weights if found["step"] < record["step"]]
+        state.weights.append(record)
+    else:
+        state.n_rejected += 1
+
+
 def _rewind(state: State, step: int) -> None:
     while state.rows and state.rows[-1].step > step:
         state.rows.pop()
@@ -140,6 +152,7 @@ def _drop_logged(state: State, step: int) -> None:
     state.metrics = [entry for entry in state.metrics if entry[0] <= step]
     state.events = [event for event in state.events if event.step <= step]
     state.probes = [found for found in state.probes if found[0]["step"] <= step]
+    state.weights = [found for found in state.weights if found["step"] <= step]
     left = {probe["t"] for probe, _ in state.probes}
     state.outcomes = {t: found for t, found in state.outcomes.items() if t in left and found["step"] <= step}
 

@@ -13,6 +13,7 @@ from .log import RecordingWriter
 from .probe import probe_records
 from .reader import FORMAT, VERSION, recording_file
 from .replay import BAND_FIELDS, BLOCK_FIELDS
+from .weights import weights_records
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -62,9 +63,14 @@ def _write_all(recording: Recording, writer: RecordingWriter) -> None:
     for t in range(recording.n_updates):
         if "lost" not in recording.flags[t]:
             writer.write("row", **_row(recording, t, segments[recording.segment[t]]))
+    metrics: dict[int, dict[str, float]] = {}
     for name, (steps, values) in recording.metrics.items():
         for step, value in zip(steps, values, strict=True):
-            writer.write("metrics", step=int(step), values={name: float(value)}, time=float("nan"))
+            metrics.setdefault(int(step), {})[name] = float(value)
+    for number, values_there in sorted(metrics.items()):
+        writer.write("metrics", step=number, values=values_there, time=float("nan"))
+    for fields in weights_records(recording.weights):
+        writer.write("weights", **fields, time=float("nan"))
     for probe in recording.probes:
         for kind, fields in probe_records(probe, segments[probe.segment]["segment"]):
             writer.write(kind, **fields, time=float("nan"))

@@ -186,6 +186,20 @@ class Monitor:
         if not self._dead:
             self._guarded(self._log)(self._counter.count if step is None else step, metrics)
 
+    def log_weights(self, singular_values: Mapping[str, Sequence[float]], *, step: int | None = None) -> None:
+        """Record singular values of weight matrices at the current optimizer step.
+
+        Args:
+            singular_values: Name of the matrix to its leading singular values, descending [parameter]; see
+                ``spectraledge.stream.weights.weight_spectra``.
+            step: Another step than the current one.
+
+        Raises:
+            SettingError: If a value is no number; in training only with ``on_error="raise"``.
+        """
+        if not self._dead:
+            self._guarded(self._log_weights)(self._counter.count if step is None else step, singular_values)
+
     def detach(self) -> None:
         """Take the hooks off and close the recording. Safe to call twice."""
         self._counter.remove()
@@ -533,6 +547,20 @@ class Monitor:
             except (TypeError, ValueError, RuntimeError) as error:
                 raise SettingError(f"a metric must be a number; {name} is {value!r}. Log its mean.") from error
         self._writer.write("metrics", step=int(step), values=values)
+
+    def _log_weights(self, step: int, spectra: Mapping[str, Sequence[float]]) -> None:
+        if self._reloaded or self._rewind_to is not None:
+            self._settle()
+        width = max((len(values) for values in spectra.values()), default=0)
+        table = np.full((len(spectra), width), np.nan)
+        for row, (name, values) in zip(table, spectra.items()):
+            try:
+                row[: len(values)] = [float(value) for value in values]
+            except (TypeError, ValueError) as error:
+                raise SettingError(
+                    f"singular values must be numbers; those of {name} are not. Give floats."
+                ) from error
+        self._writer.write("weights", step=int(step), names=list(spectra), singular_values=table)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def call(*args: Any) -> None:

@@ -41,6 +41,10 @@ class DeepLinearSettings(TrainingSettings):
     clip: float | None = Field(None, gt=0)
     steps: int = Field(1000, ge=1)
     stop_after_grok: int | None = Field(None, ge=0)
+    device: Literal["cpu"] = "cpu"
+    # Closed forms tell more than these baselines.
+    defect_every: int | None = Field(0, ge=0)
+    weight_spectra: int = Field(0, ge=0)
     dtype: Literal["float32", "float64"] = "float64"
     targets: str = "4,3,2,1"
     layers: int = Field(2, ge=1)

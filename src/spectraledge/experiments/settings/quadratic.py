@@ -46,6 +46,10 @@ class QuadraticSettings(TrainingSettings):
     clip: float | None = Field(None, gt=0)
     steps: int = Field(2000, ge=1)
     stop_after_grok: int | None = Field(None, ge=0)
+    device: Literal["cpu"] = "cpu"
+    # Closed forms tell more than these baselines.
+    defect_every: int | None = Field(0, ge=0)
+    weight_spectra: int = Field(0, ge=0)
     dtype: Literal["float32", "float64"] = "float64"
     eigenvalues: str = "power:50,1"
     repeat: int = Field(1, ge=1)

@@ -5,6 +5,7 @@ Source: the single-task modular runs of arXiv:2603.28964 (pairs, order, split an
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,18 +87,23 @@ class ModularTask:
     def __init__(self, settings: ModularSettings, stream: int = 0) -> None:
         self._settings = settings
         data = modular_data(settings)
-        self._train = torch.from_numpy(data.train_tokens), torch.from_numpy(data.train_targets)
-        self._test = torch.from_numpy(data.test_tokens), torch.from_numpy(data.test_targets)
-        self._batch_size = settings.batch_size
+        self._train = self._place(data.train_tokens), self._place(data.train_targets)
+        self._test = self._place(data.test_tokens), self._place(data.test_targets)
+        self._seed(stream)
+
+    def _place(self, values: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(self._settings.device)
+
+    def _seed(self, stream: int) -> None:
         # The legacy generator, because the published runs draw from it; an object, so that nothing global
         # moves.
-        words = [settings.seed, _REPLICA_STREAM, stream]
-        self._rng = np.random.RandomState(words if stream else settings.seed)
+        words = [self._settings.seed, _REPLICA_STREAM, stream]
+        self._rng = np.random.RandomState(words if stream else self._settings.seed)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Tokens ``(batch, 2)`` and targets ``(batch,)``."""
         tokens, targets = self._train
-        chosen = torch.from_numpy(self._rng.randint(0, len(targets), size=self._batch_size).astype(np.int64))
+        chosen = self._place(self._rng.randint(0, len(targets), size=self._settings.batch_size).astype(np.int64))
         return tokens[chosen], targets[chosen]
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -129,14 +135,16 @@ class ModularTask:
         return lambda model: model(tokens), kernel_cross_entropy(targets)
 
     def replica(self, stream: int) -> ModularTask:
-        """The same split with batches of its own.
+        """The same data, shared, with batches of its own.
 
         Raises:
             SettingError: If stream is below 1.
         """
         if stream < 1:
             raise SettingError(f"stream must be at least 1; got {stream}. Stream 0 is the run's own.")
-        return ModularTask(self._settings, stream)
+        twin = copy.copy(self)
+        twin._seed(stream)
+        return twin
 
     def state(self) -> dict[str, Any]:
         """The Mersenne Twister's 624 words and position."""
