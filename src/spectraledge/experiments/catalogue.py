@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from .sentences import nearest
-from .settings import DeepLinearSettings, ModularSettings, QuadraticSettings, TrainingSettings
+from .settings import (
+    DeepLinearSettings,
+    DyckSettings,
+    ModularSettings,
+    MultiTaskSettings,
+    QuadraticSettings,
+    TrainingSettings,
+    TwoLayerSettings,
+)
 
 if TYPE_CHECKING:
     from .tasks.base import Experiment
@@ -74,6 +82,24 @@ def _build_deep_linear(settings: DeepLinearSettings) -> Experiment:
     return deep_linear_experiment(settings)
 
 
+def _build_multitask(settings: MultiTaskSettings) -> Experiment:
+    from .tasks.multitask import multitask_experiment
+
+    return multitask_experiment(settings)
+
+
+def _build_dyck(settings: DyckSettings) -> Experiment:
+    from .tasks.dyck import dyck_experiment
+
+    return dyck_experiment(settings)
+
+
+def _build_two_layer(settings: TwoLayerSettings) -> Experiment:
+    from .tasks.two_layer import two_layer_experiment
+
+    return two_layer_experiment(settings)
+
+
 _MODULAR = {
     "add": "a + b mod p; groks near step 3,000 at weight decay 1",
     "sub": "a - b mod p; groks near step 3,500 at weight decay 1",
@@ -90,6 +116,40 @@ _CATALOGUE: dict[str, Entry] = {
     for operation, words in _MODULAR.items()
 }
 _CATALOGUE |= {
+    "multitask/dual": Entry(
+        "multitask/dual",
+        "a + b and a * b mod p at once, two heads on one trunk; published runs grok by step 16,300 at weight decay 1",
+        MultiTaskSettings,
+        _build_multitask,
+        {"tasks": "dual"},
+    ),
+    "multitask/tri": Entry(
+        "multitask/tri",
+        "a + b, a * b and a^2 + b^2 mod p at once; published runs grok by step 30,500 at weight decay 1",
+        MultiTaskSettings,
+        _build_multitask,
+        {"tasks": "tri"},
+    ),
+    "dyck": Entry(
+        "dyck",
+        "depth after each bracket of a balanced sequence, 50 sequences trained on; unseen prefixes are scored apart",
+        DyckSettings,
+        _build_dyck,
+    ),
+    "two_layer/x2": Entry(
+        "two_layer/x2",
+        "a + b mod 71 by one hidden layer of squares, full batches; groks near step 140 (use every=1, window=20)",
+        TwoLayerSettings,
+        _build_two_layer,
+        {"activation": "square"},
+    ),
+    "two_layer/relu": Entry(
+        "two_layer/relu",
+        "the same with ReLU; groks near step 520, so set steps=800",
+        TwoLayerSettings,
+        _build_two_layer,
+        {"activation": "relu"},
+    ),
     "quadratic": Entry(
         "quadratic",
         "a quadratic loss with known Hessian and gradient noise; every quantity has a closed form",

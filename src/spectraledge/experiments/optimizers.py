@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from .frozen_adamw import FrozenAdamW
 from .muon import FullPrecisionMuon
@@ -22,9 +22,9 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequen
 
     All parameters decay, LayerNorm, biases and embeddings included, as in the published modular runs; without
     ``decay_norms`` those of fewer than two dimensions do not. "muon" takes the hidden matrices and leaves
-    embeddings, head, norms and biases to an AdamW at ``adamw_lr``. The decay of "gd" and "sgd" is coupled: it is
-    added to the gradient; that of "nesterov" is decoupled. "frozen_adamw" takes its second moment from the model's
-    ``second_moments``.
+    embeddings, head, norms and biases to an AdamW at ``adamw_lr``. The decay of "gd", "sgd" and "adam" is
+    coupled: it is added to the gradient; that of "nesterov" is decoupled. "frozen_adamw" takes its second moment
+    from the model's ``second_moments``.
 
     Args:
         model: The network.
@@ -51,6 +51,9 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings, outer: Sequen
     }
     if optimizer == "adamw":
         return [_adamw(parameters, settings.lr, settings)]
+    if optimizer == "adam":
+        groups = _groups(parameters, settings)
+        return [Adam(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)]
     if optimizer in ("gd", "sgd"):
         return [SGD(_groups(parameters, settings), **momentum)]
     if optimizer == "nesterov":

@@ -6,19 +6,25 @@ Knows nothing about torch, so that names and ranges can be listed and checked be
 from __future__ import annotations
 
 from .deep_linear import DeepLinearSettings
+from .dyck import DyckSettings
 from .modular import ModularSettings, Operation
+from .multitask import MultiTaskSettings
 from .parse import SettingsT, build_settings, parse_settings
 from .quadratic import QuadraticSettings
 from .training import OPTIMIZER_DEFAULTS, TrainingSettings
+from .two_layer import TwoLayerSettings
 
 __all__ = [
     "OPTIMIZER_DEFAULTS",
     "DeepLinearSettings",
+    "DyckSettings",
     "ModularSettings",
+    "MultiTaskSettings",
     "Operation",
     "QuadraticSettings",
     "SettingsT",
     "TrainingSettings",
+    "TwoLayerSettings",
     "build_settings",
     "parse_settings",
 ]
