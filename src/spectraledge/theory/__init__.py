@@ -21,6 +21,7 @@ _HOME = {
     ),
     "bootstrap": "BootstrapInterval block_bootstrap cluster_bootstrap moving_block_indices stationary_indices",
     "calibration": "Calibration calibrate",
+    "coincidence": "Coincidence event_coincidence",
     "deep_linear": "deep_linear_descent deep_linear_flow learning_time",
     "dimension": "effective_dimension",
     "dyson": "Coupling check_model kappa_squared simulate_gap wishart_drift",
@@ -37,6 +38,9 @@ _HOME = {
     "gap_law": "StationaryGap stationary_density stationary_gap",
     "gap_null": "gap_null_statistics gap_p_value",
     "gap_rules": "gap_scores largest_score",
+    "granger": "Granger",
+    "granger_null": "TestSize granger_size null_series",
+    "hac": "HacMean hac_mean ols_overlap overlap_lag",
     "hankel": (
         "effective_rank_bound hankel_gram hankel_rows hankel_singular_values lazy_profiles one_minus_power slow_modes"
     ),
@@ -44,7 +48,9 @@ _HOME = {
     "horizon": "active_modes check_kind effective_lr stability_limit",
     "hysteresis": "Hysteresis HysteresisTest hysteresis_sweep hysteresis_test",
     "intervals": "clopper_pearson",
+    "isotonic": "MonotoneTest isotonic_fit monotone_test one_reversal_chance",
     "kernel_spectrum": "KernelGap KernelRotation KernelSpectrum kernel_gap kernel_rotation",
+    "lagged_correlation": "LaggedScan lagged_scan polynomial_residual",
     "lazy": "GramComparison PredictedGram compare_grams loss_curve loss_curve_error predicted_gram",
     "linear_descent": "decay_time descent_gram descent_path descent_profiles free_strengths rest_point",
     "linear_maps": "LinearMap joint_map linear_gram linear_path momentum_map preconditioned_modes rest_covariance",
@@ -61,6 +67,7 @@ _HOME = {
     ),
     "phase_null": "ScheduleNull schedule_null window_ratios",
     "phase_rules": "AuthorPhases sed_phases thesis_phases",
+    "phase_surrogates": "circular_shifts phase_randomised phase_randomised_gram surrogate_test",
     "phases": "Phases is_three_phase three_phases",
     "piecewise": "PiecewiseFit PiecewiseModel",
     "power_law": "PowerLaw",
@@ -68,9 +75,11 @@ _HOME = {
     "projections": (
         "chance_coverage coverage_p_value mode_coefficients mode_projections span_coverage time_projections"
     ),
+    "proportions": "DetectorTable detector_table wilson",
     "rank_two": "ExactRankTwo RankTwo",
     "regimes": "Regimes",
     "regression": "Regression ols_hac",
+    "roc": "Auc RocCurve roc_curve auc",
     "rotation": (
         "independent_survival match_modes paired_overlaps principal_angles sine_floor span_sines "
         "survival_bound tightness vacuous_share vector_sines"
@@ -88,7 +97,9 @@ _HOME = {
         "critical_strength debiased_strength detected_strengths detection_threshold noise_edge signal_fraction"
     ),
     "surrogates": "NullModel fit_null sample_gram",
+    "survival_times": "KaplanMeier LeadTimes kaplan_meier lead_times",
     "synthetic": "History coherence_loss constant_drift curvature_change mode_switch_on norm_decay white_noise",
+    "thresholds": "OperatingPoint operating_point sensitivity_at tune_threshold",
     "unit_rows": "UnitRowDraws chi_square_quantile correlation_factor row_correlation_matrix",
     "width_slope": "WidthSlope",
     "window_series": "WindowSeries check_horizon full_gram_windows future quantity",
@@ -121,6 +132,7 @@ if TYPE_CHECKING:
         stationary_indices,
     )
     from .calibration import Calibration, calibrate
+    from .coincidence import Coincidence, event_coincidence
     from .deep_linear import deep_linear_descent, deep_linear_flow, learning_time
     from .dimension import effective_dimension
     from .dyson import Coupling, check_model, kappa_squared, simulate_gap, wishart_drift
@@ -144,6 +156,9 @@ if TYPE_CHECKING:
     from .gap_law import StationaryGap, stationary_density, stationary_gap
     from .gap_null import gap_null_statistics, gap_p_value
     from .gap_rules import gap_scores, largest_score
+    from .granger import Granger
+    from .granger_null import TestSize, granger_size, null_series
+    from .hac import HacMean, hac_mean, ols_overlap, overlap_lag
     from .hankel import (
         effective_rank_bound,
         hankel_gram,
@@ -157,7 +172,9 @@ if TYPE_CHECKING:
     from .horizon import active_modes, check_kind, effective_lr, stability_limit
     from .hysteresis import Hysteresis, HysteresisTest, hysteresis_sweep, hysteresis_test
     from .intervals import clopper_pearson
+    from .isotonic import MonotoneTest, isotonic_fit, monotone_test, one_reversal_chance
     from .kernel_spectrum import KernelGap, KernelRotation, KernelSpectrum, kernel_gap, kernel_rotation
+    from .lagged_correlation import LaggedScan, lagged_scan, polynomial_residual
     from .lazy import GramComparison, PredictedGram, compare_grams, loss_curve, loss_curve_error, predicted_gram
     from .linear_descent import decay_time, descent_gram, descent_path, descent_profiles, free_strengths, rest_point
     from .linear_maps import (
@@ -199,6 +216,7 @@ if TYPE_CHECKING:
     )
     from .phase_null import ScheduleNull, schedule_null, window_ratios
     from .phase_rules import AuthorPhases, sed_phases, thesis_phases
+    from .phase_surrogates import circular_shifts, phase_randomised, phase_randomised_gram, surrogate_test
     from .phases import Phases, is_three_phase, three_phases
     from .piecewise import PiecewiseFit, PiecewiseModel
     from .power_law import PowerLaw
@@ -211,9 +229,11 @@ if TYPE_CHECKING:
         span_coverage,
         time_projections,
     )
+    from .proportions import DetectorTable, detector_table, wilson
     from .rank_two import ExactRankTwo, RankTwo
     from .regimes import Regimes
     from .regression import Regression, ols_hac
+    from .roc import Auc, RocCurve, auc, roc_curve
     from .rotation import (
         independent_survival,
         match_modes,
@@ -252,6 +272,7 @@ if TYPE_CHECKING:
         signal_fraction,
     )
     from .surrogates import NullModel, fit_null, sample_gram
+    from .survival_times import KaplanMeier, LeadTimes, kaplan_meier, lead_times
     from .synthetic import (
         History,
         coherence_loss,
@@ -261,6 +282,7 @@ if TYPE_CHECKING:
         norm_decay,
         white_noise,
     )
+    from .thresholds import OperatingPoint, operating_point, sensitivity_at, tune_threshold
     from .unit_rows import UnitRowDraws, chi_square_quantile, correlation_factor, row_correlation_matrix
     from .width_slope import WidthSlope
     from .window_series import WindowSeries, check_horizon, full_gram_windows, future, quantity
