@@ -17,6 +17,7 @@ _HOME = {
     "Recording": "recording",
     "SpectralEdgeError": "errors",
     "Spectra": "recording",
+    "Verdict": "predictions",
     "analyze": "checkpoints.analyze",
     "attach": "_attach",
     "load": "recording",
@@ -36,6 +37,7 @@ _HOME = {
     "plot_widths": "plots",
     "report": "reporting.report",
     "run": "experiments.run",
+    "verify": "predictions",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Recording",
     "Spectra",
     "SpectralEdgeError",
+    "Verdict",
     "__version__",
     "analyze",
     "attach",
@@ -65,6 +68,7 @@ __all__ = [
     "plot_widths",
     "report",
     "run",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -87,6 +91,7 @@ if TYPE_CHECKING:
         plot_stability,
         plot_widths,
     )
+    from .predictions import Verdict, verify
     from .recording import Gap, Recording, Spectra, load
     from .reporting.report import report
     from .stream.monitor import Monitor

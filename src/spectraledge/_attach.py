@@ -34,6 +34,7 @@ def attach(
     decay_products: bool = False,
     probe: Probe | None = None,
     probe_every: int | None = None,
+    events: bool | Sequence[str] = False,
     resume: str = "never",
     overwrite: bool = False,
     step: int | None = None,
@@ -65,6 +66,8 @@ def attach(
         decay_products: Also record the exact part of decoupled weight decay (AdamW, Muon); one more vector.
         probe: Also measure gradients and curvature along the recorded updates; see ``Probe``.
         probe_every: Optimizer steps between probes, a multiple of ``every``; None means ``window * every``.
+        events: Look for events while the run goes on and record them: True for all detectors, or their names
+            (``spectraledge.detect.events.DETECTORS``). ``monitor.on_event(callback)`` also starts them.
         resume: ``"auto"`` goes on with a recording found in ``out``; load model and optimizer states first, then
             ``monitor.load(...)`` if the ring was saved. ``"never"`` refuses one.
         overwrite: Replace a recording found in ``out``.
@@ -110,6 +113,7 @@ def attach(
         on_error=choice("on_error", on_error, ("disable", "raise")),
         probe=probe,
         probe_every=_check_probe(probe, probe_every, every, window, check_lags(window, lags)),
+        events=events if isinstance(events, bool) else tuple(events),
     )
     choice("resume", resume, ("never", "auto"))
     if resume == "auto" and overwrite:

@@ -171,7 +171,8 @@ def test_p_values_of_the_last_window_do_not_depend_on_the_length_of_the_run(run_
 
 def test_list(run_folder: Path) -> None:
     rows = as_json("list")
-    assert {"name", "description"} == set(rows[0])
+    assert {"kind", "name", "description"} == set(rows[0])
+    assert "modular-36" in [row["name"] for row in rows if row["kind"] == "grid"]
     assert "modular/add" in [row["name"] for row in rows]
     assert "modular/add" in tables("list")
 

@@ -14,8 +14,10 @@ from .. import __version__
 from . import connections
 from . import options as o
 from .content import RULES, Content, overview, recording_content, spectrum_content
+from .grid import grid
 from .progress import Progress
 from .render import print_json, print_line, print_overview, print_series, print_spectrum, print_table
+from .verify import verify
 
 app = typer.Typer(
     name="spectraledge",
@@ -130,14 +132,21 @@ def theory(
 
 @app.command(name="list")
 def list_(json: o.Json = False) -> None:
-    """Experiments that can be run by name."""
+    """Experiments and grids of them that can be run by name."""
     from ..experiments import catalogue
+    from ..experiments.grid import GRIDS
 
     rows = [{"name": name, "description": catalogue.entry(name).description} for name in catalogue.names()]
+    grids = [
+        {"name": grid.name, "runs": len(grid.cells()), "description": grid.description} for grid in GRIDS.values()
+    ]
     if json:
-        print_json(rows)
+        print_json(
+            [{"kind": kind, **row} for kind, table in (("experiment", rows), ("grid", grids)) for row in table]
+        )
     else:
-        print_table(rows, "Experiments")
+        print_table(rows, "Experiments: spectraledge run NAME")
+        print_table(grids, "Grids: spectraledge grid NAME")
 
 
 @app.command()
@@ -287,6 +296,8 @@ def intervene(
         print_study(content)
 
 
+app.command()(grid)
+app.command()(verify)
 app.command()(connections.tickets)
 app.command()(connections.widths)
 
@@ -296,14 +307,22 @@ def report(
     runs: Annotated[list[str], typer.Argument(help="Run folders, or folders above them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
     figures: Annotated[Path | None, typer.Option(help="Also write every figure into this folder.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also judge every prediction, in a table on the page.")
+    ] = False,
     window: o.Window = 10,
     json: o.Json = False,
 ) -> None:
     """One self-contained page of figures on one or several runs."""
+    from ..predictions import verify as judge
     from ..reporting import figures as write_figures
     from ..reporting import report as write_report
 
-    content: Content = {"report": str(write_report(runs, out, window=window))}
+    verdicts = None
+    if verify:
+        with Progress("predictions") as progress:
+            verdicts = judge(runs, window=window, progress=progress.update)
+    content: Content = {"report": str(write_report(runs, out, window=window, verdicts=verdicts))}
     if figures is not None:
         content["figures"] = [str(path) for path in write_figures(runs, figures, window=window) or [figures]]
     if json:

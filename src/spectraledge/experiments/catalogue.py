@@ -14,9 +14,15 @@ from .sentences import nearest
 from .settings import (
     DeepLinearSettings,
     DyckSettings,
+    GPT2Settings,
+    LanguageSettings,
     ModularSettings,
     MultiTaskSettings,
     QuadraticSettings,
+    ScanSettings,
+    SmallLanguageSettings,
+    SmallScanSettings,
+    StoriesSettings,
     TrainingSettings,
     TwoLayerSettings,
 )
@@ -94,6 +100,18 @@ def _build_dyck(settings: DyckSettings) -> Experiment:
     return dyck_experiment(settings)
 
 
+def _build_scan(settings: ScanSettings) -> Experiment:
+    from .tasks.scan import scan_experiment
+
+    return scan_experiment(settings)
+
+
+def _build_language(settings: LanguageSettings) -> Experiment:
+    from .tasks.lm import language_experiment
+
+    return language_experiment(settings)
+
+
 def _build_two_layer(settings: TwoLayerSettings) -> Experiment:
     from .tasks.two_layer import two_layer_experiment
 
@@ -135,6 +153,36 @@ _CATALOGUE |= {
         "depth after each bracket of a balanced sequence, 50 sequences trained on; unseen prefixes are scored apart",
         DyckSettings,
         _build_dyck,
+    ),
+    "scan": Entry(
+        "scan",
+        "commands to action sequences, 2,048 of SCAN's simple split; 3,979,529 parameters",
+        ScanSettings,
+        _build_scan,
+    ),
+    "scan/small": Entry(
+        "scan/small",
+        "the same task and kind of network at a size that one core trains in minutes",
+        SmallScanSettings,
+        _build_scan,
+    ),
+    "lm/small": Entry(
+        "lm/small",
+        "a language model of about 1 M parameters on any text (--set text=FILE)",
+        SmallLanguageSettings,
+        _build_language,
+    ),
+    "lm/stories": Entry(
+        "lm/stories",
+        "a language model of 51 M parameters with key retrieval (--set text=FILE or hf:roneneldan/TinyStories)",
+        StoriesSettings,
+        _build_language,
+    ),
+    "lm/gpt2": Entry(
+        "lm/gpt2",
+        "a language model of 124 M parameters whose text changes half-way (--set text= shift_text= shift_step=)",
+        GPT2Settings,
+        _build_language,
     ),
     "two_layer/x2": Entry(
         "two_layer/x2",

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 from ..errors import DataError, SettingError
 from .files import read_json, write_json
 from .intervene_files import read_rows, seed_file
+from .parent import end_with
 
 STUDY = "study.json"
 
@@ -95,23 +94,12 @@ def run_seeds(
         # spawn: a forked process would inherit torch's threads in an unknown state
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(
-            min(jobs, len(due)), mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+            min(jobs, len(due)), mp_context=context, initializer=end_with, initargs=(os.getpid(),)
         ) as pool:
             for future in as_completed([pool.submit(work, design, seed, folder) for seed in due]):
                 future.result()
                 tell()
     return [row for seed in seeds for row in read_rows(seed_file(folder, seed))]
-
-
-def _end_with(parent: int) -> None:
-    """End this process once the one that started it is gone: a killed study must not go on behind one's back."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def read_seeds(out: str | os.PathLike[str], study: str) -> list[dict[str, Any]]:

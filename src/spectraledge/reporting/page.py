@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import require
 from ..plots.kind import Kind
 from ..plots.panel import STEPS, Band, Line, Mark, Panel, Points, legend
+from ..predictions.rows import verdict_row
+from ..predictions.verdict import Verdict
 from .build import MAX_POINTS, figures_of
 from .header import command, table_groups
 from .runs import Run
@@ -19,7 +21,12 @@ _FULL_RUNS = 4  # with more runs, each gets fewer points, so that the page keeps
 
 
 def render(
-    runs: Sequence[Run], panels: Sequence[tuple[Kind, list[Panel]]], *, title: str, summary: Sequence[str] | None
+    runs: Sequence[Run],
+    panels: Sequence[tuple[Kind, list[Panel]]],
+    *,
+    title: str,
+    summary: Sequence[str] | None,
+    verdicts: Sequence[Verdict] | None = None,
 ) -> str:
     """The page.
 
@@ -28,6 +35,7 @@ def render(
         panels: Kinds in order, each with one panel a run.
         title: Heading.
         summary: What the runs share and how they differ, in sentences.
+        verdicts: What is said of each prediction.
 
     Raises:
         MissingDependencyError: If plotly or jinja2 is not installed.
@@ -52,6 +60,7 @@ def render(
     return environment.from_string(_text("page.html.j2")).render(
         title=title,
         summary=list(summary or []),
+        verdicts=[{"verdict": verdict, **verdict_row(verdict)} for verdict in verdicts or ()],
         runs=runs,
         groups=table_groups(runs),
         commands=[command(run) for run in runs],

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import OutputError
+from ..predictions.verdict import Verdict
 from ..recording.select import BlockChoice
 from .page import render
 from .panels import View, all_panels, check_view
@@ -24,6 +25,7 @@ def report(
     names: Sequence[str] | None = None,
     title: str | None = None,
     summary: Sequence[str] | None = None,
+    verdicts: Sequence[Verdict] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write a page that shows runs side by side and opens anywhere, without a network.
@@ -39,6 +41,7 @@ def report(
         names: Names of the runs; those of their folders where None.
         title: Heading of the page.
         summary: What these runs share and how they differ, in sentences; left out where None.
+        verdicts: What ``spectraledge.verify`` said of these runs; left out where None.
         seed: Of the surrogates behind bands and p-values.
 
     Returns:
@@ -57,7 +60,7 @@ def report(
     if path.is_dir():
         raise OutputError(f"out must be a file; {path} is a folder. Name a file in it, such as report.html.")
     heading = title or (found[0].name if len(found) == 1 else f"{len(found)} runs side by side")
-    page = render(found, all_panels(found, view), title=heading, summary=summary)
+    page = render(found, all_panels(found, view), title=heading, summary=summary, verdicts=verdicts)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

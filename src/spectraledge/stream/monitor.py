@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..errors import OutputError, SettingError
-from ..recording import RecordingWriter
+from ..recording import Event, RecordingWriter
 from ..recording.replay import replay
 from . import cost
 from .blocks import Blocks, BlockScheme, make_blocks
@@ -37,6 +37,7 @@ from .ring import Row, UpdateRing
 from .span import directions
 from .state import load_file, pack, save_file, unpack
 from .steps import StepCounter
+from .watch import Watch
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -62,6 +63,7 @@ class Settings:
     on_error: str
     probe: Probe | None = None
     probe_every: int = 0
+    events: bool | tuple[str, ...] = False
 
 
 class Monitor:
@@ -91,6 +93,9 @@ class Monitor:
         self._prober = None
         if settings.probe is not None:
             self._prober = Prober(settings.probe, model, optimizers, settings.window)
+        self._watch: Watch | None = None
+        if settings.events:
+            self._watch = Watch(settings.window, None if settings.events is True else settings.events)
         self.plan = cost.make_plan(
             self._ring.blocks.n_parameters,
             len(self._ring.blocks.names),
@@ -200,6 +205,26 @@ class Monitor:
         if not self._dead:
             self._guarded(self._log_weights)(self._counter.count if step is None else step, singular_values)
 
+    def on_event(self, callback: Callable[[Event], object]) -> None:
+        """Call ``callback(event)`` whenever a detector reports something; starts detectors if none are at work.
+
+        Events are recorded as well. A callback that raises is dropped with a warning. Detectors look at the past of
+        the run alone, and start judging once they have seen enough of it (``spectraledge.detect``).
+
+        Args:
+            callback: Takes an ``Event``.
+
+        Example:
+            >>> import torch, spectraledge as se
+            >>> model = torch.nn.Linear(4, 1)
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            >>> with se.attach(model, optimizer, window=4, every=1) as monitor:
+            ...     monitor.on_event(lambda event: print(event.step, event.kind))
+        """
+        if self._watch is None:
+            self._watch = Watch(self.settings.window)
+        self._watch.add(callback)
+
     def detach(self) -> None:
         """Take the hooks off and close the recording. Safe to call twice."""
         self._counter.remove()
@@ -230,6 +255,8 @@ class Monitor:
         }
         if self._prober is not None and self._prober.pending is not None:
             state["probe"] = self._prober.pending.t
+        if self._watch is not None:
+            state["events"] = self._watch.state()
         if ring:
             state["ring"] = {name: tensor.clone() for name, tensor in self._state_tensors().items()}
         return state
@@ -258,6 +285,8 @@ class Monitor:
             self._ring.reset(self._tensors)
             self._last_step = int(state["step"])
             self._lr_sum[:] = 0.0
+        if self._watch is not None and "events" in state:
+            self._watch.load_state(state["events"])
         self._counter.restart(int(state["step"]))
         self._reloaded = False
         if self._rows or self._writer.resumed is not None:
@@ -342,6 +371,8 @@ class Monitor:
         if row.decay_products is not None:
             fields |= {"decay_products": row.decay_products, "decay_norm2": row.decay_norm2}
         self._writer.write("row", **fields, seconds=time.perf_counter() - began)
+        if self._watch is not None:
+            self._look(self._watch, step, row)
         self._report_nonfinite(row, step)
         self._rows.append((step, self._next_t))
         self._last_step = step
@@ -376,6 +407,25 @@ class Monitor:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+    def _look(self, watch: Watch, step: int, row: Row) -> None:
+        """Detectors that fail end detection, not the recording."""
+        try:
+            events = watch.push(step, row.products, seam=self._ring.n_appended == 1)
+        except Exception as error:
+            if self.settings.on_error == "raise":
+                raise
+            self._watch = None
+            warnings.warn(
+                f"spectraledge stopped looking for events at step {step}; training and recording go on. "
+                f"{type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        for event in events:
+            self._writer.write("event", **event.to_fields())
+        watch.tell(events)
 
     def _flags(self, row: Row, step: int) -> list[str]:
         flags = []
@@ -547,6 +597,8 @@ class Monitor:
             except (TypeError, ValueError, RuntimeError) as error:
                 raise SettingError(f"a metric must be a number; {name} is {value!r}. Log its mean.") from error
         self._writer.write("metrics", step=int(step), values=values)
+        if self._watch is not None:
+            self._watch.note(values)
 
     def _log_weights(self, step: int, spectra: Mapping[str, Sequence[float]]) -> None:
         if self._reloaded or self._rewind_to is not None:

@@ -1,0 +1,156 @@
+"""The command ``grid``: many runs at once, or what they would cost."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options as o
+from .content import Content
+from .progress import Progress
+from .render import print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from ..experiments.grid import GridState
+
+_SECONDS = 30.0  # between two plain lines: a grid takes hours
+
+
+def grid(
+    name: Annotated[str, typer.Argument(help="A grid; --list names them.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder of the grid; a stopped one goes on.")] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at once.")] = 1,
+    engine: Annotated[str, typer.Option(help="local, ray or dask.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a running Ray or Dask cluster.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of all runs, key=value; may be repeated.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Only runs whose folders fit this pattern: 'add-*-42'.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure 20 steps of each kind of run and say what all would cost.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Name the grids and leave.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace runs of other settings; finished ones of these stay.")
+    ] = False,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 0 for none.")] = None,
+    json: o.Json = False,
+) -> None:
+    """Train a grid of runs, each in its own process and folder; a stopped grid goes on."""
+    from ..errors import SettingError
+    from ..experiments.grid import run_grid
+    from ..experiments.settings import parse_settings
+
+    if list_:
+        _list_grids(json)
+        return
+    if not name or (out is None and not dry_run):
+        raise SettingError(
+            "a grid must have a name and a folder; got none of one. "
+            "Write for example: spectraledge grid modular-36 --out runs/modular-36 --jobs 2."
+        )
+    settings = parse_settings(set_ or [])
+    if dry_run:
+        _dry_run(name, settings, only, jobs, json)
+        return
+    assert out is not None
+    with _display(name) as show:
+        result = run_grid(
+            name,
+            out,
+            jobs=jobs,
+            engine=engine,
+            address=address,
+            settings=settings,
+            only=only,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            progress=show,
+        )
+    content = {"out": str(result.out), **result.as_dict()}
+    if json:
+        print_json(content)
+    else:
+        print_grid(content)
+    if result.unfinished:
+        typer.echo(f"spectraledge: {result.sentence}", err=True)
+        raise typer.Exit(1)
+
+
+def print_grid(content: Content) -> None:
+    """What became of each run, as a table."""
+    rows = [
+        {
+            "run": cell["folder"],
+            "experiment": cell["experiment"],
+            "arm": cell["arm"],
+            "seed": str(cell["seed"]),
+            "state": cell["state"] + (" before" if cell["found"] else ""),
+            "time": "" if cell["found"] else duration(cell["seconds"]),
+            "reason": cell["reason"],
+        }
+        for cell in content["cells"]
+    ]
+    print_table(rows, f"{content['name']} in {content['out']}")
+    finished = sum(cell["state"] == "finished" for cell in content["cells"])
+    print_line(f"{finished} of {len(rows)} finished in {duration(content['seconds'])}; {content['jobs']} at once")
+
+
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds.
+
+    Example:
+        >>> duration(3725.4), duration(59.6), duration(None)
+        ('1:02:05', '0:01:00', '?')
+    """
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def note(state: GridState) -> str:
+    """A grid's state in a few words."""
+    left = "" if state.seconds_left is None else f", at most {duration(state.seconds_left)} left"
+    return (
+        f"{state.finished} finished, {state.running} running, {state.failed} failed, "
+        f"{100 * state.share:.1f} % of all steps{left}"
+    )
+
+
+@contextmanager
+def _display(name: str) -> Iterator[Any]:
+    """A bar of all steps on a terminal, a line every half minute elsewhere."""
+    told = time.monotonic()
+
+    def show(state: GridState) -> None:
+        nonlocal told
+        over = state.finished + state.failed == state.total
+        if sys.stderr.isatty() or over or time.monotonic() - told >= _SECONDS:
+            told = time.monotonic()
+            progress.update(state.steps_done, state.steps, note(state))
+
+    with Progress(f"{name}, steps") as progress:
+        yield show
+
+
+def _list_grids(json: bool) -> None:
+    from ..experiments.grid import GRIDS
+
+    rows = [
+        {"name": grid.name, "runs": len(grid.cells()), "description": grid.description} for grid in GRIDS.values()
+    ]
+    if json:
+        print_json(rows)
+    else:
+        print_table(rows, "Grids")
+
+
+def _dry_run(name: str, settings: dict[str, str], only: str | None, jobs: int, json: bool) -> None:
+    raise NotImplementedError

@@ -1,0 +1,7 @@
+"""."""
+
+from __future__ import annotations
+
+from .registry_types import Prediction
+
+PREDICTIONS: tuple[Prediction, ...] = ()
