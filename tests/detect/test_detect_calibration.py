@@ -35,16 +35,16 @@ def test_false_alarms_are_rarer_than_the_level_over_all(false_alarms):
 
 @pytest.mark.parametrize("control", sorted(MEANT_FOR))
 def test_planted_events_of_twice_the_floor_are_found_within_a_window(control):
-    rows = power_table(60, controls=[control], strengths=[2.0], seed=78)
+    rows = power_table(40, controls=[control], strengths=[2.0], seed=78)
     meant = next(row for row in rows if row.detector == MEANT_FOR[control])
-    # A true share of 95 % gives fewer than 53 of 60 once in 100; the table of 1000 runs holds it to 90 %.
-    assert meant.within >= 53 / 60, meant
+    # A true share of 95 % gives fewer than 34 of 40 twice in 100; the full table holds it to 90 %.
+    assert meant.within >= 34 / 40, meant
     assert meant.early <= 0.05
     assert 0 <= meant.delay <= 10
 
 
 def test_a_decay_of_norms_is_silent():
-    rows = false_alarm_table(60, nulls=["P5"], seed=79)
+    rows = false_alarm_table(40, nulls=["P5"], seed=79)
     assert all(row.p > 0.05 and row.alarms <= 6 for row in rows)
 
 

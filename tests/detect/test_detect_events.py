@@ -56,8 +56,8 @@ def test_seams_and_strides(recording):
     rows = synthetic.mode_switch_on(200, 140, strength=3.0, rng=np.random.default_rng(1)).updates
     found = find_events(recording_of({"a": rows}), block="a")
     cut = find_events(recording_of({"a": rows}, seam_at=100), block="a")
-    assert found
-    assert cut == []  # the burn-in of the second stretch was not over
+    assert min(e.step for e in found) < 5 * 151
+    assert min(e.step for e in cut) > 5 * 158  # the burn-in of the second stretch: 10 + 40 + 9 rows from row 100
     coarse = find_events(recording_of({"a": np.repeat(rows, 2, axis=0)}, lags=48), block="a", stride=2)
     # Rows of two equal updates are the rows themselves, times 2: the same events at twice the steps.
     assert [(e.step // 2, e.kind) for e in coarse] == [(e.step, e.kind) for e in found]

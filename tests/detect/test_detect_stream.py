@@ -52,7 +52,7 @@ def test_every_prefix_gives_the_events_of_the_stream(planted):
 
 
 def test_statistics_are_equal_to_the_bit(planted):
-    steps, band, seams = planted
+    _, band, seams = planted
     whole = judge_stretches(Judge(), band, seams)
     single = Judge()
     for first, judged in whole:

@@ -65,8 +65,11 @@ def relative(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def without_key_bias(name: str, x: torch.Tensor) -> torch.Tensor:
-    """Softmax does not see a shift of all scores of a query: the exact gradient of the key bias is zero, and what
-    Adam makes of it is the sign of a rounding error, one by one or not."""
+    """The bias of the fused projection without its third of the keys.
+
+    Softmax does not see a shift of all scores of a query: the exact gradient of the key bias is zero, and what Adam
+    makes of it is the sign of a rounding error, batched or not.
+    """
     if not name.endswith("in_proj_bias"):
         return x
     third = len(x) // 3
@@ -86,6 +89,13 @@ SIZES = {
 def test_one_step_from_equal_state_agrees(size: str) -> None:
     settings = [{**SIZES[size], "seed": seed} for seed in (1, 2)]
     alone, together = members("modular/add", settings), members("modular/add", settings)
+    for one, other in zip(alone, together):
+        # Biases start at zero: their relative difference after a step would be that of Adam's first update alone,
+        # which divides by gradients near its epsilon.
+        generator = torch.Generator().manual_seed(one.settings.seed)
+        for p, q in zip(one.experiment.model.parameters(), other.experiment.model.parameters()):
+            p.data += 0.05 * torch.randn(p.shape, generator=generator)
+            q.data.copy_(p.data)
     step = batched_step(together)
     losses, norms = step.step(1)
     for index, (one, other) in enumerate(zip(alone, together)):
@@ -162,29 +172,34 @@ def test_recordings_are_those_of_single_runs(tmp_path: Path) -> None:
     cells = [(name, {**TINY, **values}, tmp_path / f"{i}") for i, (name, values) in enumerate(zip(names, own))]
     seen: list[tuple[int, int, int]] = []
     together = run_batched(
-        cells, size=3, decay_products=True, progress=lambda i, step, steps, _: seen.append((i, step, steps)), **MONITOR
+        cells,
+        size=3,
+        decay_products=True,
+        progress=lambda i, step, steps, _: seen.append((i, step, steps)),
+        **MONITOR,
     )
     assert {(0, 20, 20), (1, 10, 14), (2, 16, 20)} <= set(seen)
     for (name, settings, out), recording in zip(cells, together):
         alone = run(name, settings=settings, decay_products=True, out=tmp_path / f"alone_{out.name}", **MONITOR)
-        assert recording.identical(load(out))
+        assert recording == load(out)
         read = [json.loads((folder / "config.json").read_text()) for folder in (out, tmp_path / f"alone_{out.name}")]
         assert read[0] == read[1]
         finished = json.loads((out / "finished.json").read_text())
         assert (finished["step"], finished["reason"], finished["batched"]) == (settings["steps"], "steps", 3)
         assert (out / "environment.json").exists()
-        np.testing.assert_array_equal(recording.step, alone.step)
+        np.testing.assert_array_equal(recording.steps, alone.steps)
         assert recording.blocks == alone.blocks
         assert sorted(recording.metrics) == sorted(alone.metrics)
         # The key bias random-walks by the learning rate a step on rounding errors, which the layer's products see:
         # 8 of its 700 parameters.
         np.testing.assert_allclose(recording.products, alone.products, rtol=0.05, atol=1e-5)
         for metric in alone.metrics:
-            one, other = alone.metric(metric), recording.metric(metric)
-            np.testing.assert_array_equal(one.step, other.step)
-            np.testing.assert_allclose(other.value, one.value, rtol=2e-2, atol=2e-3, err_msg=metric)
+            (steps, one), (found, other) = alone.metrics[metric], recording.metrics[metric]
+            np.testing.assert_array_equal(steps, found)
+            np.testing.assert_allclose(other, one, rtol=2e-2, atol=2e-3, err_msg=metric)
+        np.testing.assert_allclose(recording.weights.singular_values, alone.weights.singular_values, rtol=1e-3)
     again = run_batched(cells, size=3, resume=True, decay_products=True, **MONITOR)
-    assert all(x.identical(y) for x, y in zip(again, together))
+    assert again == together
     with pytest.raises(OutputError, match="must not hold a recording"):
         run_batched(cells, size=3, decay_products=True, **MONITOR)
 
@@ -195,9 +210,8 @@ def test_in_float64_recordings_agree_to_rounding() -> None:
         alone = run(name, settings=settings, probe_every=6, **MONITOR)
         np.testing.assert_allclose(recording.products, alone.products, rtol=1e-6, atol=1e-12)
         for metric in alone.metrics:
-            np.testing.assert_allclose(
-                recording.metric(metric).value, alone.metric(metric).value, rtol=1e-6, atol=1e-9, err_msg=metric
-            )
+            found, wanted = recording.metrics[metric][1], alone.metrics[metric][1]
+            np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9, err_msg=metric)
 
 
 def test_an_unfinished_run_starts_again_and_size_one_is_run(tmp_path: Path) -> None:
@@ -206,7 +220,7 @@ def test_an_unfinished_run_starts_again_and_size_one_is_run(tmp_path: Path) -> N
     whole = load(tmp_path / "2")
     (tmp_path / "2" / "finished.json").unlink()
     again = run_batched(cells, size=2, resume=True, **MONITOR)
-    assert np.allclose(again[1].products, whole.products, rtol=0.05, atol=1e-5)
+    np.testing.assert_allclose(again[1].products, whole.products, rtol=0.05, atol=1e-5)
     assert (tmp_path / "2" / "finished.json").exists()
     one = run_batched(cells[:1], size=1, overwrite=True, **MONITOR)[0]
     assert np.array_equal(one.products, run("modular/add", settings=cells[0][1], **MONITOR).products)

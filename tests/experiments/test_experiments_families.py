@@ -19,7 +19,7 @@ TINY: dict[str, dict[str, object]] = {
     "dyck": {"n_train": 8, "n_test": 40, "max_pairs": 4, "batch_size": 8, "positions": 8, **WIDTH},
     "two_layer": {"p": 7, "d_hidden": 12},
     "scan": {"n_train": 24, "n_test": 12, "batch_size": 8, **WIDTH},
-    "lm": {"tokenizer": "bytes", "context": 16, "batch_size": 4, "eval_sequences": 4, **WIDTH},
+    "lm": {"tokenizer": "bytes", "context": 16, "batch_size": 4, "eval_sequences": 4, "probe_share": 0, **WIDTH},
     "quadratic": {"eigenvalues": "power:8,1"},
     "deep_linear": {},
 }

@@ -370,7 +370,9 @@ def test_batches_change_text_at_the_step_and_both_are_evaluated(
         kinds.append(pair[0])
     assert kinds == [step >= first for step in range(1, settings.steps + 1)]
     found = task.evaluate(Decoder(257, 24, 16, 1, 2, 32))
-    assert list(found) == [f"{name}_{metric}" for name in ("train", "test", "shift") for metric in ("loss", "accuracy")]
+    assert list(found) == [
+        f"{name}_{metric}" for name in ("train", "test", "shift") for metric in ("loss", "accuracy")
+    ]
 
 
 def test_the_shift_is_learnt_from_its_step_on(text: str, digits: str) -> None:

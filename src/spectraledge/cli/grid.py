@@ -57,7 +57,7 @@ def grid(
         )
     settings = parse_settings(set_ or [])
     if dry_run:
-        _dry_run(name, settings, only, jobs, json)
+        _dry_run(name, out, settings, only, jobs, json)
         return
     assert out is not None
     with _display(name) as show:
@@ -152,5 +152,40 @@ def _list_grids(json: bool) -> None:
         print_table(rows, "Grids")
 
 
-def _dry_run(name: str, settings: dict[str, str], only: str | None, jobs: int, json: bool) -> None:
-    raise NotImplementedError
+def print_cost(content: Content) -> None:
+    """What a grid would cost, as a table."""
+    from ..stream.cost import human_bytes
+
+    rows = [
+        {
+            "experiment": kind["experiment"],
+            "measured on": kind["example"],
+            "runs": kind["runs"],
+            "steps": kind["steps"],
+            "ms a step": f"{1e3 * kind['seconds_a_step']:.3g}",
+            "ms an evaluation": f"{1e3 * kind['seconds_an_evaluation']:.3g}",
+            "time of all": duration(kind["seconds"]),
+            "memory of one": human_bytes(kind["memory_bytes"]),
+            "recordings": human_bytes(kind["recording_bytes"]),
+        }
+        for kind in content["kinds"]
+    ]
+    print_table(rows, f"{content['name']}: {content['runs']} runs, {content['finished']} of them finished")
+    print_line(
+        f"at most {duration(content['seconds'])} with {content['jobs']} at once, "
+        f"{human_bytes(content['memory_bytes'])} of memory, {human_bytes(content['disk_bytes'])} of disk; "
+        "runs that grok stop early"
+    )
+    for folder, sentence in content["refused"].items():
+        print_line(f"{folder} cannot be run: {sentence}")
+
+
+def _dry_run(name: str, out: Path | None, settings: dict[str, str], only: str | None, jobs: int, json: bool) -> None:
+    from ..experiments.grid import plan_grid
+
+    with Progress(f"{name}, kinds of runs measured") as progress:
+        content = plan_grid(name, out, jobs=jobs, settings=settings, only=only, progress=progress.update).as_dict()
+    if json:
+        print_json(content)
+    else:
+        print_cost(content)

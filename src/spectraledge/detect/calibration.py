@@ -1,4 +1,4 @@
-"""How often detectors raise a false alarm on runs in which nothing happens, and how surely they find what was planted.
+"""How often detectors raise a false alarm on runs without an event, and how surely they find a planted one.
 
 ``python -m spectraledge.detect.calibration --runs 1000 --out FILE.json`` writes both tables.
 """
@@ -166,9 +166,7 @@ def power_table(
     return rows
 
 
-def _power(
-    name: str, control: str, strength: float, first: np.ndarray, after: np.ndarray, window: int
-) -> Power:
+def _power(name: str, control: str, strength: float, first: np.ndarray, after: np.ndarray, window: int) -> Power:
     n = len(first)
     inside = int(np.sum((first >= 0) & (first <= window)))
     found = np.isfinite(after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+
 import numpy as np
 
 from ..errors import SettingError
@@ -43,16 +44,20 @@ _SPECS = (
             "mode emergence",
             f"excess{j}",
             "up",
-            f"sigma_{j} left the noise floor: it rose above the smaller half of the spectrum, where it had been before.",
+            f"sigma_{j} left the noise floor: it rose above the smaller half of the spectrum.",
             mode=j,
         )
         for j in (1, 2, 3)
     ),
     DetectorSpec(
-        "gap-opening", "gap opening", "log_ratio", "up", "The largest ratio sigma_k / sigma_{k+1}, k <= W / 2, grew."
+        "gap-opening", "gap opening", "log_ratio", "up", "The largest ratio sigma_k / sigma_{k+1}, k <= W/2, grew."
     ),
     DetectorSpec(
-        "gap-collapse", "gap collapse", "log_ratio", "down", "The largest ratio sigma_k / sigma_{k+1}, k <= W / 2, fell."
+        "gap-collapse",
+        "gap collapse",
+        "log_ratio",
+        "down",
+        "The largest ratio sigma_k / sigma_{k+1}, k <= W/2, fell.",
     ),
     DetectorSpec(
         "position-change",
@@ -100,7 +105,7 @@ LEAST_SCALE = {
 """Smallest scale of each feature: in a past without noise every change would count as many deviations."""
 
 AT_FLOOR = float(np.log(2.5))
-"""A mode is at the floor while log(sigma_j / b) is below this: noise in 100 effective dimensions stays below log 2."""
+"""A mode is at the floor while log(sigma_j / b) is below this; noise of P_eff = 100 stays below log 2."""
 
 SUSTAIN = 3
 

@@ -1,7 +1,7 @@
 """What detectors look at: a few numbers of each window, free of scale and near to normal in noise.
 
-Rows are divided by their lengths first, so that updates that shrink, or a learning rate that follows a schedule, leave
-every feature as it is. (Derived.)
+Rows are divided by their lengths first, so that updates that shrink, or a learning rate that follows a schedule,
+leave every feature as it is. (Derived.)
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _SMALLEST_CHANGE = 1e-12
 class WindowFeatures:
     """Features of the windows that end at each of N rows; NaN where a product is missing or a mode unresolved.
 
-    sigma_j are those of unit rows, so that sum sigma_j^2 = W. b is the root of the mean sigma_j^2 of the smaller half,
-    j > W // 2: the floor as seen in the window itself.
+    sigma_j are those of unit rows, so that sum sigma_j^2 = W. b is the root of the mean sigma_j^2 of the smaller
+    half, j > W // 2: the floor as seen in the window itself.
 
     Attributes:
         excess1: (N) log(sigma_1 / b).

@@ -66,7 +66,8 @@ class Judge:
         self.window = window
         self.specs = chosen(detectors)
         self.thresholds = {
-            s.name: thresholds[s.name] if thresholds else threshold(s.name, window, level, horizon) for s in self.specs
+            s.name: thresholds[s.name] if thresholds else threshold(s.name, window, level, horizon)
+            for s in self.specs
         }
         self.reset()
 
@@ -175,6 +176,7 @@ def chosen(detectors: Sequence[str] | None) -> list[DetectorSpec]:
     unknown = [name for name in detectors if name not in DETECTORS]
     if unknown or isinstance(detectors, str):
         raise SettingError(
-            f"detectors must be a list of names out of {', '.join(DETECTORS)}; got {detectors!r}. Leave it out for all."
+            f"detectors must be a list of names out of {', '.join(DETECTORS)}; got {detectors!r}. "
+            "Leave it out for all."
         )
     return [spec for name, spec in DETECTORS.items() if name in detectors]

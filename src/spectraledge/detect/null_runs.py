@@ -1,8 +1,8 @@
 """Runs in which nothing happens, as bands of inner products: what detectors must stay silent on.
 
 Letters as in the protocol: A white noise, B noise of uneven norms, C constant drift, D smoothly turning drift, E its
-rows shuffled within blocks, F its Fourier phases drawn anew, H schedules of the learning rate, I noise at a minimum. (G, a circular
-shift of the capability, leaves the updates alone: it belongs to the comparison of events and is
+rows shuffled within blocks, F its Fourier phases drawn anew, H schedules of the learning rate, I noise at a minimum.
+(G, a circular shift of the capability, leaves the updates alone: it belongs to the comparison of events and is
 ``theory.phase_surrogates.circular_shifts``.) R is a run that comes down from its start: no null, but a mode that
 falls to the floor must never pass for one that leaves it.
 """
@@ -55,7 +55,7 @@ def null_bands(
     n_updates: int = 200,
     lags: int = 19,
     p_eff: float | None = None,
-    momentum: tuple[float, int] | None | str = "any",
+    momentum: tuple[float, int] | str | None = "any",
 ) -> Array:
     """Bands of runs of one null.
 

@@ -28,7 +28,7 @@ def planted_band(
     *,
     n_updates: int = 200,
     lags: int = 19,
-    n_parameters: int = 400,
+    n_parameters: int = 1000,
 ) -> tuple[np.ndarray, int]:
     """One run with a planted event.
 
@@ -61,12 +61,19 @@ def _rows(control: str, strength: float, n: int, step: int, p: int, rng: np.rand
     if control == "P2":
         # Strengths differ by 1 % of the mean more every row, and by 4 % at the crossing: the exchange takes 4 rows.
         alternating = synthetic.avoided_crossing(
-            n, step, mean=strength, rate=0.005 * strength, coupling=0.02 * strength, noise=1.0, n_parameters=p, rng=rng
+            n,
+            step,
+            mean=strength,
+            rate=0.005 * strength,
+            coupling=0.02 * strength,
+            noise=1.0,
+            n_parameters=p,
+            rng=rng,
         ).updates
         return _paired(alternating)
     if control == "P3":
-        signal = synthetic.coherence_loss(n, step, n_parameters=p, rng=rng).updates
-        return strength * signal + synthetic.white_noise(n, n_parameters=p, rng=rng).updates
+        turning = synthetic.coherence_loss(n, step, n_parameters=p, rng=rng).updates
+        return strength * turning + synthetic.white_noise(n, n_parameters=p, rng=rng).updates
     if control == "P4":
         # A descent shrinks by 2 % a row; the noise is chosen so that its signal has the strength at the event.
         signal = 0.2 * 0.98**step

@@ -14,8 +14,8 @@ def quadratic_bands(
 ) -> np.ndarray:
     """Bands of SGD (momentum 0.9) and Adam, both with decoupled weight decay, half of the runs each.
 
-    Curvatures of a run spread evenly in the logarithm over two to four decades below the largest, which relaxes within
-    a few updates; gradient noise is normal, of equal size in all axes.
+    Curvatures of a run spread evenly in the logarithm over two to four decades below the largest, which relaxes
+    within a few updates; gradient noise is normal, of equal size in all axes.
 
     Args:
         n_runs: Runs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ class EventStream:
     """All detectors on one block of one run, each against the run's own past.
 
     Every detector compares a feature of the present window with its median and spread over the last 4W windows that
-    share no update with it, so nothing is judged before row 6W - 2 or so (7W for overlaps). An alarm needs three
+    share no update with it, so nothing is judged in the first 6W rows (7W for overlaps). An alarm needs three
     windows in a row above the threshold; see ``detect.thresholds`` for what the threshold keeps.
 
     Args:
@@ -40,7 +41,7 @@ class EventStream:
     >>> stream = EventStream(detectors=["mode2-emergence"])
     >>> rows = [[gram[t, t - l] if t >= l else np.nan for l in range(20)] for t in range(160)]
     >>> [(e.step, e.kind) for t, row in enumerate(rows) for e in stream.push(t, np.array(row))]
-    [(123, 'mode emergence')]
+    [(122, 'mode emergence')]
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class EventStream:
         Raises:
             DataError: If the row is too short.
         """
-        events = self.extend(np.array([step]), np.asarray(band_row, dtype=np.float64)[None, :], seams=(0,) if seam else ())
+        events = self.extend(
+            np.array([step]), np.asarray(band_row, dtype=np.float64)[None, :], seams=(0,) if seam else ()
+        )
         return events + (self.capability.push(step, metrics) if metrics else [])
 
     def extend(self, steps: np.ndarray, band: np.ndarray, seams: Sequence[int] = ()) -> list[Event]:
@@ -120,7 +123,8 @@ class EventStream:
         if state.get("version") != _VERSION or state.get("window") != self.judge.window:
             raise DataError(
                 f"a state must be of version {_VERSION} and window {self.judge.window}; got version "
-                f"{state.get('version')} and window {state.get('window')}. Make the stream as it was when it was saved."
+                f"{state.get('version')} and window {state.get('window')}. "
+                "Make the stream as it was when it was saved."
             )
         self.judge.load_state(state["judge"])
         self.capability.load_state(state["capability"])
@@ -142,7 +146,7 @@ def judge_stretches(judge: Judge, band: np.ndarray, seams: Sequence[int] = ()) -
     """Judge the rows between seams one stretch after the other; first row and verdicts of each stretch."""
     cuts = sorted({0, len(band), *(int(s) for s in seams)})
     out = []
-    for first, last in zip(cuts[:-1], cuts[1:]):
+    for first, last in pairwise(cuts):
         if first in seams:
             judge.reset()
         out.append((first, judge.extend(band[first:last])))

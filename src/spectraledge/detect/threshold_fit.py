@@ -37,9 +37,7 @@ def run_maxima(
     out = np.empty((n_runs, len(DETECTORS), len(horizons)))
     run = 0
     while run < n_runs:
-        bands = null_bands(
-            null, min(50, n_runs - run), rng, n_updates=burn_in + max(horizons), lags=2 * window - 1
-        )
+        bands = null_bands(null, min(50, n_runs - run), rng, n_updates=burn_in + max(horizons), lags=2 * window - 1)
         for band in bands:
             for k, judged in enumerate(Judge(window, thresholds=never).extend(band)):
                 out[run, k] = [sustained_maximum(judged.statistic[: burn_in + h], SUSTAIN) for h in horizons]

@@ -16,8 +16,8 @@ def threshold(name: str, window: int = CALIBRATED_WINDOW, level: float = 0.05, h
     The table holds the largest, over the nulls A to I of ``detect.null_runs``, of the quantile that a share of
     ``level / 2`` of runs of ``horizon`` judged windows passes; half of the level is kept back for the error of the
     simulation and for settings that are worse than those drawn. Windows overlap, so a run counts by ``horizon / W``.
-    Between entries the threshold is linear in the logarithms of level and horizon, and it goes on so above the longest
-    horizon; below the shortest it stays.
+    Between entries the threshold is linear in the logarithms of level and horizon, and it goes on so above the
+    longest horizon, by the steeper of its last and its mean slope; below the shortest it stays.
 
     Args:
         name: A detector.
@@ -42,11 +42,15 @@ def threshold(name: str, window: int = CALIBRATED_WINDOW, level: float = 0.05, h
     at = np.log(horizon * CALIBRATED_WINDOW / window)
     known = np.log(HORIZONS)
     by_level = [_line(at, known, np.array(row)) for row in TABLE[name]]
+    # Lines of three levels may cross where they are prolonged: the rarer alarm never has the lower threshold.
+    by_level = np.maximum.accumulate(by_level[::-1])[::-1]
     return float(np.interp(np.log(level), np.log(LEVELS), by_level))
 
 
 def _line(x: float, known: np.ndarray, values: np.ndarray) -> float:
     if x <= known[-1]:
         return float(np.interp(x, known, values))
-    slope = (values[-1] - values[-2]) / (known[-1] - known[-2])
+    slope = max(
+        (values[-1] - values[-2]) / (known[-1] - known[-2]), (values[-1] - values[0]) / (known[-1] - known[0])
+    )
     return float(values[-1] + slope * (x - known[-1]))

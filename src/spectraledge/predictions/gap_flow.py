@@ -84,9 +84,10 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         "",
         "",
         outcome,
-        f"measured terms of the flow ({form}) forecast the change of the gap with skill {float(np.median(skills)):.2f} "
-        f"against no change, a first-order autoregression with {float(np.median(base)):.2f} (advantage "
-        f"{float(interval.value):.2f}, slope of measured on forecast {float(np.median(slopes)):.2f}; should be 1).",
+        f"measured terms of the flow ({form}) forecast the change of the gap with skill "
+        f"{float(np.median(skills)):.2f} against no change, a first-order autoregression with "
+        f"{float(np.median(base)):.2f} (advantage {float(interval.value):.2f}, "
+        f"slope of measured on forecast {float(np.median(slopes)):.2f}; should be 1).",
         statistic="advantage of the flow over AR(1) in error energy, (e_ar1 - e_flow) / (e_ar1 + e_flow)",
         value=float(interval.value),
         interval=ends(interval),

@@ -74,8 +74,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         outcome,
         f"weighting the modes by alpha changes the share of the validation loss's change that is explained by "
         f"{float(interval.value):+.3f} (alpha on the wrong modes: {float(np.median(null)):+.3f}, p {p:.2g}), to "
-        f"{mean:.2f} where {best} explains {baselines[best]:.2f}; the modes hold {float(np.nanmean(coverage)):.2f} of "
-        "the first-order change.",
+        f"{mean:.2f} where {best} explains {baselines[best]:.2f}; the modes hold {float(np.nanmean(coverage)):.2f} "
+        "of the first-order change.",
         statistic="squared cosine of forecast and measured change of the validation loss, with alpha less without",
         value=float(interval.value),
         interval=ends(interval),

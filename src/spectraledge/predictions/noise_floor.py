@@ -91,8 +91,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         "",
         "uninformative",
         f"sigma_W / d_crit is at most {bound} whatever the data, and white noise attains it, so that the claim "
-        f"cannot fail; measured against an independent noise floor, {modes:.1f} of {most} modes that can be told stand out "
-        f'("every mode is signal": {replacement}).',
+        f"cannot fail; measured against an independent noise floor, {modes:.1f} of {most} modes that can be told "
+        f'stand out ("every mode is signal": {replacement}).',
         statistic="share of windows in which every mode that can be told stands above the noise floor",
         value=float(interval.value),
         interval=ends(interval),

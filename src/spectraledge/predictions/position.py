@@ -16,7 +16,6 @@ from .registry_types import Prediction
 from .runs import Run
 from .verdict import Verdict
 
-
 RULES: tuple[Rule, ...] = ("plain", "weighted", "guarded")
 
 
@@ -70,7 +69,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         "uninformative",
         "the position of the largest ratio is the definition of k*, which no run can contradict; whether there is a "
         f"gap at all: the mean log R exceeds that of the closest null ({closest or 'none'}) by "
-        f"{float(interval.value):.3f} ({replacement}), and k* is the same a window later in {100 * kept:.0f} % of windows.",
+        f"{float(interval.value):.3f} ({replacement}), and k* is the same a window later in {100 * kept:.0f} % of "
+        "windows.",
         statistic="mean log R at the guarded k*, above the closest null",
         value=float(interval.value),
         interval=ends(interval),

@@ -94,8 +94,9 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         "",
         "",
         outcome,
-        f"between disjoint windows the overlap falls around the gap by {observed:.3f}, by {typical[closest]:.3f} in the "
-        f"closest null ({closest}, p {p:.2g}), and the order as such holds in {100 * holds:.0f} % of null histories.",
+        f"between disjoint windows the overlap falls around the gap by {observed:.3f}, by {typical[closest]:.3f} in "
+        f"the closest null ({closest}, p {p:.2g}), and the order as such holds in {100 * holds:.0f} % of null "
+        "histories.",
         statistic="least fall of the squared overlap of disjoint windows around k*, above that of the closest null",
         value=float(interval.value),
         interval=ends(interval),

@@ -116,7 +116,10 @@ class Member:
         return metrics
 
     def close(self) -> None:
-        """Take the hooks off and close the recording; the folder of a run that has ended says so. Safe to call twice."""
+        """Take the hooks off and close the recording; the folder of a run that has ended then says so.
+
+        Safe to call twice.
+        """
         if self._closed:
             return
         self._closed = True

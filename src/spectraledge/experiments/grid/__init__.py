@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .cells import Cell
+from .cost import Cost, plan_grid
 from .engine import ENGINES, run_grid
 from .named import GRIDS, NamedGrid, named_grid
 from .outcome import GridResult, Outcome
@@ -15,10 +16,12 @@ __all__ = [
     "ENGINES",
     "GRIDS",
     "Cell",
+    "Cost",
     "GridResult",
     "GridState",
     "NamedGrid",
     "Outcome",
     "named_grid",
+    "plan_grid",
     "run_grid",
 ]

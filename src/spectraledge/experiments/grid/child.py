@@ -113,7 +113,13 @@ class _Teller:
     def __call__(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         now = time.monotonic()
         first, since = self._first = self._first or (step, now)
-        table = {"step": step, "steps": steps, "seconds_a_step": (now - since) / max(step - first, 1)}
+        table = {
+            "step": step,
+            "steps": steps,
+            "seconds_a_step": (now - since) / max(step - first, 1),
+            "process": os.getpid(),
+            "worker": os.getppid(),
+        }
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         try:
             # Not flushed to disk: nothing is lost with it.

@@ -6,17 +6,16 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from ...errors import SettingError, SpectralEdgeError
 from ..files import write_json
 from ..sentences import nearest
-from .cells import Cell, check_cells
+from .cells import Cell
 from .cost import kind_of
 from .folders import complaint, is_finished, make_folder, to_be_replaced
-from .named import named_grid
+from .named import chosen_cells
 from .outcome import FAILED, FINISHED, STOPPED, GridResult, Outcome
 from .pools import POOLS, Submit
 from .watch import GridState, Watch, Watched
@@ -111,29 +110,6 @@ def run_grid(
         )
         write_json(folder / GRID, result.as_dict())
     return result
-
-
-def chosen_cells(
-    grid: str | Sequence[Cell], settings: Mapping[str, object] | None = None, only: str | None = None
-) -> tuple[str, list[Cell]]:
-    """Name and cells of a grid, with settings for all of them.
-
-    Args:
-        grid: A name of ``GRIDS``, or cells.
-        settings: Of all runs, over those of the grid.
-        only: Pattern of folders; all where None.
-
-    Raises:
-        SettingError: If the grid is unknown, or no folder fits the pattern.
-    """
-    name, cells = (grid, named_grid(grid).cells()) if isinstance(grid, str) else ("the grid", list(grid))
-    check_cells(cells)
-    found = [cell.with_settings(settings or {}) for cell in cells if only is None or fnmatch(cell.folder, only)]
-    if not found:
-        raise SettingError(
-            f"only must fit a run of {name}; got {only}. Its folders are {', '.join(cell.folder for cell in cells)}."
-        )
-    return name, found
 
 
 def _configure(cells: Sequence[Cell]) -> tuple[list[dict[str, Any] | None], dict[str, Outcome]]:

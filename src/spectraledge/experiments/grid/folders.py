@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,9 @@ def make_folder(folder: Path) -> None:
         raise OutputError(
             f"{folder} must be a folder that can be written; got {error.strerror or error}. Choose another out."
         ) from error
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """Environment of a process whose sums are those of ``threads`` threads, and that ends with this one."""
+    counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return {**os.environ, **counts, WORKER: str(os.getpid())}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 from ...errors import SettingError
 from ..sentences import nearest
-from .cells import Cell
+from .cells import Cell, check_cells
 
 SEEDS = (42, 137, 2024)
 ARMS: dict[str, dict[str, object]] = {
@@ -21,7 +22,7 @@ UNSOLVED = ("modular/x2_xy_y2", "modular/x3_xy")
 
 # Steps between snapshots: at least three disjoint windows of ten updates before the earliest published grok step, the
 # same in all arms of an experiment. Modular 2,500; two tasks at once 9,600; three 12,300; Dyck 600; SCAN 2,500.
-EVERY = {"multitask/dual": 100, "multitask/tri": 100, "dyck": 10, "scan": 50}
+EVERY = {"multitask/dual": 100, "multitask/tri": 100, "dyck": 10, "scan": 50, "scan/small": 20, "lm/small": 10}
 _EVERY = 25
 
 # Controls are looked at up to the grok steps of the runs that grok, no further: by 3,800 with one operation, by
@@ -58,6 +59,29 @@ def named_grid(name: str) -> NamedGrid:
     if name not in GRIDS:
         raise SettingError(f"a grid must be known by name; got {name}. {nearest(name, GRIDS)}")
     return GRIDS[name]
+
+
+def chosen_cells(
+    grid: str | Sequence[Cell], settings: Mapping[str, object] | None = None, only: str | None = None
+) -> tuple[str, list[Cell]]:
+    """Name and cells of a grid, with settings for all of them.
+
+    Args:
+        grid: A name of ``GRIDS``, or cells.
+        settings: Of all runs, over those of the grid.
+        only: Pattern of folders; all where None.
+
+    Raises:
+        SettingError: If the grid is unknown, or no folder fits the pattern.
+    """
+    name, cells = (grid, named_grid(grid).cells()) if isinstance(grid, str) else ("the grid", list(grid))
+    check_cells(cells)
+    found = [cell.with_settings(settings or {}) for cell in cells if only is None or fnmatch(cell.folder, only)]
+    if not found:
+        raise SettingError(
+            f"only must fit a run of {name}; got {only}. Its folders are {', '.join(cell.folder for cell in cells)}."
+        )
+    return name, found
 
 
 def _cells(

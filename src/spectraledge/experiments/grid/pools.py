@@ -32,7 +32,7 @@ def ray_pool(jobs: int, address: str | None) -> Iterator[Submit]:
     joblib: Any = require("joblib", "ray")
     backend: Any = require("ray.util.joblib.ray_backend", "ray")
 
-    class Backend(backend.RayBackend):  # type: ignore[misc]
+    class Backend(backend.RayBackend):
         # Inherited from a pool of plain processes, whose own threads cannot end it; actors are ended by anyone.
         supports_return_generator = True
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .folders import LOG, WORKER, is_finished, make_folder
+from .folders import LOG, child_environment, is_finished, make_folder
 from .outcome import FAILED, FINISHED, KILLED, Outcome
 
 # A run killed by anything else is started once more: the system's killer may have taken it for want of memory that
@@ -68,12 +68,6 @@ def run_cell(task: Task) -> Outcome:
     if status == 0 and is_finished(folder, dict(task.config)):
         return Outcome(task.name, FINISHED, "", seconds, restarts=restarts)
     return Outcome(task.name, FAILED, last or f"exit status {status} without a word", seconds, restarts=restarts)
-
-
-def child_environment(threads: int) -> dict[str, str]:
-    """Environment of a process whose sums are those of ``threads`` threads, and that ends with this one."""
-    counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return {**os.environ, **counts, WORKER: str(os.getpid())}
 
 
 def _run_child(task: Task, folder: Path) -> tuple[int, str]:
