@@ -223,7 +223,7 @@ def test_an_unfinished_run_starts_again_and_size_one_is_run(tmp_path: Path) -> N
     np.testing.assert_allclose(again[1].products, whole.products, rtol=0.05, atol=1e-5)
     assert (tmp_path / "2" / "finished.json").exists()
     one = run_batched(cells[:1], size=1, overwrite=True, **MONITOR)[0]
-    assert np.array_equal(one.products, run("modular/add", settings=cells[0][1], **MONITOR).products)
+    np.testing.assert_array_equal(one.products, run("modular/add", settings=cells[0][1], **MONITOR).products)
 
 
 def test_a_batch_that_breaks_leaves_no_run_that_looks_finished(tmp_path: Path) -> None:

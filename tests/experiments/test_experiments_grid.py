@@ -179,9 +179,12 @@ def test_the_cost_is_measured_before_anything_is_trained(tmp_path: Path) -> None
 
 
 def test_one_writer_a_folder(tmp_path: Path) -> None:
-    with only_writer(tmp_path, seconds=0.2), pytest.raises(OutputError, match="must have one writer"):
-        with only_writer(tmp_path, seconds=0.2):
-            raise AssertionError
+    with (
+        only_writer(tmp_path, seconds=0.2),
+        pytest.raises(OutputError, match="must have one writer"),
+        only_writer(tmp_path, seconds=0.2),
+    ):
+        raise AssertionError
     with only_writer(tmp_path, seconds=0.2):
         pass
 

@@ -89,14 +89,14 @@ def test_c1_published_spectrum():
 
 
 def flipping(seed, n=240):
-    """Pairs up to 9 rows apart follow the loss by 2 rows in windows of 10, pairs further apart lead it in those of 20."""
+    """Pairs up to 9 rows apart follow the loss by 2 rows at W = 10, pairs further apart lead it at W = 20."""
     y = smooth(n + 60, seed)
     i = np.arange(n)
     lag = np.abs(i[:, None] - i)
     middle = 0.5 * (i[:, None] + i) + 30
     at = np.arange(n + 60)
-    near = 0.04 * (1.0 + 0.3 * np.interp(middle + 2.5, at, y))  # mean over the window is 4.5 rows late
-    far = 0.05 * (1.0 + 0.7 * np.interp(middle + 11.5, at, y))  # 9.5 rows late in windows of 20
+    near = 0.03 * (1.0 + 0.2 * np.interp(middle + 2.5, at, y))  # mean over the window is 4.5 rows late
+    far = 0.06 * (1.0 + 0.8 * np.interp(middle + 13.5, at, y))  # 9.5 rows late in windows of 20
     gram = np.where(lag < 10, near, np.where(lag < 20, far, 0.0))
     gram[i, i] = 1.0
     return recording_of(gram, metrics={"test_loss": np.exp(0.3 * y[30 : n + 30])})
@@ -131,7 +131,7 @@ def test_c2_silent_on_three_runs_of_noise_and_asks_for_lags():
 
 def test_c3_sketches_scatter_as_they_must():
     drawn = sketched(np.array([30.0, 1.0]), 100, 4000, np.random.default_rng(0))
-    # sd of sigma_1 is sigma / sqrt(2 d) = 7.1 %; of 4000 draws it is known to 1.1 % of itself, four times that allowed.
+    # sd of sigma_1 is sigma / sqrt(2 d) = 7.1 %, of 4000 draws known to 1.1 % of itself; four times that is allowed.
     assert drawn[:, 0].std() / 30.0 == pytest.approx(np.sqrt(0.5 / 100), rel=0.045)
 
 

@@ -11,7 +11,7 @@ from build import noise, probe_of, recording_of
 from spectraledge.dynamics.loss_decomposition import loss_decomposition
 from spectraledge.predictions import verify
 
-N, P, LAGS = 200, 60, 20
+N, P, LAGS = 260, 60, 20
 GROUP = {"optimizer": 0, "class": "SGD", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
 
 

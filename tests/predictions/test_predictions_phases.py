@@ -26,7 +26,7 @@ def planted(seed: int):
 
 
 def test_supported_by_planted_phases_tied_to_the_loss():
-    found = verify([planted(seed) for seed in range(5)], ids=["T4"], draws=39)[0]
+    found = verify([planted(seed) for seed in range(5)], ids=["T4"], draws=19)[0]
     assert found.value >= 0.8
     assert found.outcome == "supported", found.reason
     assert found.author.outcome == "passes"

@@ -164,6 +164,8 @@ def _whole(x: float) -> str:
 
 
 def _area(area: Area) -> str:
+    if math.isnan(area.low):
+        return _two(area.value)  # too few runs for an interval
     return f"{_two(area.value)} ({_two(area.low)}-{_two(area.high)})"
 
 

@@ -114,7 +114,7 @@ def judge_signal(spec: SignalSpec, traces: Sequence[Trace | None], world: World)
             shares[k] = np.where(np.isnan(found), shares[k], found)
         until[out_negative] = world.events[out_positive].max()
         if spec.name == CLOCK:
-            # It strikes in every run; a threshold that spares runs without the event would be the end of the world.
+            # It strikes in every run: there is no step that spares those without the event.
             learned = [float("inf")] * len(FALSE_ALARM_RATES)
         else:
             learned = [_tune(spec, traces, world, sign, positive, negative, rate) for rate in FALSE_ALARM_RATES]

@@ -15,9 +15,11 @@ def threshold(name: str, window: int = CALIBRATED_WINDOW, level: float = 0.05, h
 
     The table holds the largest, over the nulls A to I of ``detect.null_runs``, of the quantile that a share of
     ``level / 2`` of runs of ``horizon`` judged windows passes; half of the level is kept back for the error of the
-    simulation and for settings that are worse than those drawn. Windows overlap, so a run counts by ``horizon / W``.
-    Between entries the threshold is linear in the logarithms of level and horizon, and it goes on so above the
-    longest horizon, by the steeper of its last and its mean slope; below the shortest it stays.
+    simulation and for settings that are worse than those drawn. It was made at W = 10. Shorter windows overlap less,
+    so more of them are independent; longer ones were found to have wider tails: both count as runs longer by the
+    ratio of the windows. Between entries the threshold is linear in the logarithms of level and horizon, and it goes
+    on so above the longest horizon, by the steeper of its last and its mean slope; below the shortest it stays. Source:
+    derived, simulated.
 
     Args:
         name: A detector.
@@ -39,7 +41,7 @@ def threshold(name: str, window: int = CALIBRATED_WINDOW, level: float = 0.05, h
         )
     if horizon < 1 or window < 1:
         raise SettingError(f"horizon and window must be at least 1; got {horizon} and {window}. Use horizon=400.")
-    at = np.log(horizon * CALIBRATED_WINDOW / window)
+    at = np.log(horizon * max(CALIBRATED_WINDOW / window, window / CALIBRATED_WINDOW))
     known = np.log(HORIZONS)
     by_level = [_line(at, known, np.array(row)) for row in TABLE[name]]
     # Lines of three levels may cross where they are prolonged: the rarer alarm never has the lower threshold.

@@ -68,8 +68,10 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     p = null_p(float(np.mean(means)), null)
     trace = float(np.mean([x.trace for _, x in found]))
     value = float(interval.value)
+    more, _ = over_runs([m - x.trace for m, (_, x) in zip(means, found)], lambda: interval, context.rng(164))
+    beaten = value > trace and (len(found) < 2 or float(more.low) > 0.0)
     blocks = float(sum(len(x.log_ratio) / block for _, x in found))
-    outcome = word(shifted(interval, COMMON), null_rate=rate, p=p, beaten=value > trace, blocks=blocks)
+    outcome = word(shifted(interval, COMMON), null_rate=rate, p=p, beaten=beaten, blocks=blocks)
     tied = [x for _, x in found if np.isfinite(x.with_loss)]
     author_rate = float(np.mean([np.mean(x.author_null > CORRELATION) for x in tied])) if tied else float("nan")
     chance = float(np.median(null)) if len(null) else float("nan")
