@@ -26,8 +26,9 @@ $(STAMP): pyproject.toml setup.py constraints.txt src/spectraledge/stream/append
 demo: $(STAMP)
 	$(BIN)/spectraledge demo --out demo
 
+# Two processes, one file of tests each: real kills and real training leave a core idle half of the time.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) lint types test
 
@@ -49,6 +50,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_load.py
 	$(BIN)/python benchmarks/bench_probe.py
+	$(BIN)/python benchmarks/bench_batched.py
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info src/spectraledge/stream/*.so

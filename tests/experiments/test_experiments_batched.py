@@ -253,6 +253,14 @@ def test_models_that_are_no_one_computation_are_refused(second: dict[str, Any], 
         run_batched(cells, size=2)
 
 
+def test_an_experiment_that_cannot_be_batched_is_run_one_by_one() -> None:
+    # Its batches are no tensors.
+    settings = {"eigenvalues": "1,0.5", "steps": 8, "eval_every": 4}
+    assert choose_batch_size("quadratic", settings, 2) == 1
+    found = run_batched([("quadratic", {**settings, "seed": seed}, None) for seed in (1, 2)], **MONITOR)
+    assert [recording.n_updates for recording in found] == [4, 4]
+
+
 def test_two_runs_of_one_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="a folder of its own"):
         run_batched([("modular/add", TINY, tmp_path / "a")] * 2, size=2)

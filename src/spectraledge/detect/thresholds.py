@@ -18,8 +18,8 @@ def threshold(name: str, window: int = CALIBRATED_WINDOW, level: float = 0.05, h
     simulation and for settings that are worse than those drawn. It was made at W = 10. Shorter windows overlap less,
     so more of them are independent; longer ones were found to have wider tails: both count as runs longer by the
     ratio of the windows. Between entries the threshold is linear in the logarithms of level and horizon, and it goes
-    on so above the longest horizon, by the steeper of its last and its mean slope; below the shortest it stays. Source:
-    derived, simulated.
+    on so above the longest horizon, by the steeper of its last and its mean slope; below the shortest it stays.
+    Source: derived, simulated.
 
     Args:
         name: A detector.

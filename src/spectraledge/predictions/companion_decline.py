@@ -87,7 +87,9 @@ def _c8(runs: Sequence[Run], context: Context) -> Verdict:
         if name != "decline of g_23" and all(name in x.scores for _, x, _ in matched.all)
     }
     areas = {name: area for name, area in areas.items() if np.isfinite(area)}
-    best = max(areas, key=lambda name: areas[name]) if areas else "none"
+    # g_23 over the trace is the claim in another unit: shown, and not competed with.
+    rivals = {name: area for name, area in areas.items() if name != "g_23 / tr G"}
+    best = max(rivals, key=lambda name: rivals[name]) if rivals else "none"
     n, m = len(matched.positive), len(matched.negative)
     outcome = _word(main.value, main.low, main.high, p, null_rate, areas.get(best, 0.5))
     beyond = sum(x <= LEVEL for x in own)

@@ -146,7 +146,7 @@ def _collapse(steps: Array, y: Array, window: int) -> Array:
     """(D) second break of series that rise, stay and fall; NaN for others."""
     thin = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _POINTS)).round().astype(int))
     values = y[:, thin]
-    whole = np.isfinite(values).all(axis=1)
+    whole = np.asarray(np.isfinite(values).all(axis=1))
     fit = PiecewiseModel(steps[thin], smallest=max(3, len(thin) // 10)).fit(
         np.where(whole[:, None], values, 0.0), n_effective=max(len(steps) / window, 2.0)
     )
@@ -171,7 +171,7 @@ PREDICTIONS: tuple[Prediction, ...] = (
         "Every run goes through the same three phases, and collapses at the same step.",
         "arXiv:2603.15678 (section 3.3), cited by arXiv:2603.28964",
         "three runs or more of one kind, best under a constant learning rate",
-        "for seed in 42 137 2024 1 2 3: spectraledge run modular/add --seed SEED",
+        "spectraledge run modular/add --seed 42; spectraledge run modular/add --seed 137; and so on, 6 seeds",
         "sigma_2 / sigma_3 below 1.20 after its peak, within 300 of 10,000 steps of the others",
         "7500 +- 300 (4 seeds, one cosine schedule); confirmed",
         _judge,

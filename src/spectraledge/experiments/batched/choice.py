@@ -14,6 +14,7 @@ from ..loop import Position, train
 from ..optimizers import build_optimizers
 from ..session import build_experiment, own_torch
 from ..settings import TrainingSettings
+from .stack import NotOneComputation
 from .step import BatchedStep
 
 
@@ -26,7 +27,7 @@ def choose_batch_size(
     steps: int = 5,
     rounds: int = 3,
 ) -> int:
-    """How many of ``n_models`` to train as one: all, or 1 where one by one is at least as fast.
+    """How many of ``n_models`` to train as one: all, or 1 where one by one is at least as fast, or the only way.
 
     Args:
         name: A name of the catalogue.
@@ -38,11 +39,14 @@ def choose_batch_size(
         rounds: Repetitions, one by one and as one in turn; the fastest of each counts.
 
     Raises:
-        SettingError: On an unknown name or setting, or models that cannot be one computation.
+        SettingError: On an unknown name or setting.
     """
     if n_models <= 1:
         return 1
-    alone, together = step_seconds(name, settings, [1, n_models], steps=steps, rounds=rounds).values()
+    try:
+        alone, together = step_seconds(name, settings, [1, n_models], steps=steps, rounds=rounds).values()
+    except NotOneComputation:
+        return 1
     return n_models if together < alone / processes else 1
 
 
@@ -69,7 +73,7 @@ def step_seconds(
         clock: ``time.process_time`` on a busy machine, where the device is the CPU.
 
     Raises:
-        SettingError: On an unknown name or setting, or models that cannot be one computation.
+        SettingError: On an unknown name or setting; its kind ``NotOneComputation`` for models that cannot be one.
     """
     if min(sizes, default=0) < 1 or steps < 1 or rounds < 1:
         raise SettingError(f"sizes, steps and rounds must be at least 1; got {list(sizes)}, {steps} and {rounds}.")

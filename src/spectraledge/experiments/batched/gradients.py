@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ...errors import SettingError
 from ..tasks.base import Experiment, Task
-from .stack import ParameterStack, Tensors
+from .stack import NotOneComputation, ParameterStack, Tensors
 
 # Relative. Losses of equal parameters on equal batches differ by rounding, 1e-7 in float32; a model or a task of
 # another kind is off by far more.
@@ -70,13 +69,13 @@ def stack_batches(batches: Sequence[Any]) -> Any:
     """Batches of equal form as one, ``(N, ...)``: tensors, or tuples, lists and dicts of them.
 
     Raises:
-        SettingError: If their forms or shapes differ.
+        NotOneComputation: If their forms or shapes differ.
     """
     first = batches[0]
     if isinstance(first, Tensor):
         shapes = {tuple(batch.shape) for batch in batches}
         if len(shapes) > 1:
-            raise SettingError(
+            raise NotOneComputation(
                 f"models trained as one must draw batches of one shape; got {sorted(shapes)}. "
                 "Give them one batch_size, or train them in calls of their own."
             )
@@ -85,7 +84,7 @@ def stack_batches(batches: Sequence[Any]) -> Any:
         return {key: stack_batches([batch[key] for batch in batches]) for key in first}
     if isinstance(first, tuple | list):
         return tuple(stack_batches(parts) for parts in zip(*batches, strict=True))
-    raise SettingError(
+    raise NotOneComputation(
         f"batches of models trained as one must be tensors or tables of them; got {type(first).__name__}. "
         "Train this experiment one model at a time."
     )
@@ -98,7 +97,7 @@ def check_one_computation(tasks: Sequence[Task], stack: ParameterStack, gradient
     only here.
 
     Raises:
-        SettingError: As said, or if the loss cannot be batched.
+        NotOneComputation: As said, or if the loss cannot be batched.
     """
     batches = [task.replica(1).draw() for task in tasks]
     with torch.no_grad():
@@ -106,14 +105,14 @@ def check_one_computation(tasks: Sequence[Task], stack: ParameterStack, gradient
     try:
         _, found = gradients(stack.values, stack_batches(batches))
     except RuntimeError as error:
-        raise SettingError(
+        raise NotOneComputation(
             f"a loss must allow batching over models to be trained as one; {type(tasks[0]).__name__}'s does not "
             f"({str(error).splitlines()[0]}). Train this experiment one model at a time."
         ) from error
     off = (found - own).abs() / own.abs().clamp_min(1e-30)
     if not bool((off < _SAME_LOSS).all()):
         member = int(off.argmax())
-        raise SettingError(
+        raise NotOneComputation(
             "models trained as one must be of one kind; the loss of model "
             f"{member + 1} is {float(own[member]):.6g} by itself and {float(found[member]):.6g} in the one "
             "computation. Train models of different heads, activations or data in calls of their own."

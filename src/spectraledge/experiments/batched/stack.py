@@ -12,6 +12,10 @@ from ...errors import SettingError
 Tensors = dict[str, Tensor]
 
 
+class NotOneComputation(SettingError):
+    """Models that cannot be trained as one; each can be by itself."""
+
+
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are trained, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -28,7 +32,7 @@ class ParameterStack:
         models: N of them; their parameters keep their values.
 
     Raises:
-        SettingError: If the models' parameters differ in name, shape, dtype or device.
+        NotOneComputation: If the models' parameters differ in name, shape, dtype or device.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
@@ -38,7 +42,7 @@ class ParameterStack:
         for number, kind in enumerate(kinds):
             if kind != kinds[0]:
                 name = next(k for k in {**kinds[0], **kind} if kind.get(k) != kinds[0].get(k))
-                raise SettingError(
+                raise NotOneComputation(
                     "models trained as one must have equal parameters; got "
                     f"{name} of {_words(kinds[0].get(name))} in the first and {_words(kind.get(name))} in model "
                     f"{number + 1}. Train them in calls of their own."

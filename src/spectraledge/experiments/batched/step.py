@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from ...errors import SettingError
 from ..optimizers import lr_factor, set_lr
 from ..settings import TrainingSettings
 from ..tasks.base import Experiment
 from .adamw import StackedAdamW
 from .gradients import batched_gradients, check_one_computation, stack_batches
-from .stack import ParameterStack
+from .stack import NotOneComputation, ParameterStack
 
 # What the one computation has but once.
 _SHARED = ("device", "dtype", "threads", "optimizer", "accumulate", "decay_norms")
@@ -33,7 +32,7 @@ class BatchedStep:
         optimizers: As ``build_optimizers`` makes them, one list a model.
 
     Raises:
-        SettingError: If the models cannot be trained as one; the sentence says what differs.
+        NotOneComputation: If the models cannot be trained as one; the sentence says what differs.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class BatchedStep:
         for name in _SHARED:
             values = list(dict.fromkeys(getattr(chosen, name) for chosen in settings))
             if len(values) > 1:
-                raise SettingError(
+                raise NotOneComputation(
                     f"models trained as one must share {name}; got {' and '.join(map(str, values))}. "
                     "Train them in calls of their own."
                 )

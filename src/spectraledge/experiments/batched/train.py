@@ -24,7 +24,7 @@ def train_together(members: Sequence[Member], *, overwrite: bool, progress: Batc
         progress: Called at each evaluation with the member's number first.
 
     Raises:
-        SettingError: If the members cannot be trained as one.
+        NotOneComputation: If the members cannot be trained as one.
     """
     with own_torch(members[0].settings), ExitStack() as opened:
         batch = BatchedStep(
