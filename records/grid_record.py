@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from spectraledge.predictions import Run, find_runs
-from spectraledge.theory.proportions import clopper_pearson
+from spectraledge.theory.intervals import clopper_pearson
 
 THRESHOLDS = (0.5, 0.9, 0.95, 0.98)
 # experiments.md 2.1 and 2.4: smallest and largest published step of (>= 0.9, >= 0.95, three times >= 0.98).

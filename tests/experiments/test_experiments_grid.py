@@ -145,14 +145,24 @@ def test_a_run_of_other_settings_is_left_alone_unless_asked(folder: Path, tmp_pa
 
 @pytest.mark.parametrize("engine", ["ray", "dask"])
 def test_recordings_do_not_depend_on_the_engine(tmp_path: Path, alone: dict[str, Recording], engine: str) -> None:
+    """Nor on one of its two workers being killed."""
     pytest.importorskip({"ray": "ray", "dask": "distributed"}[engine])
     cells = [vars(cell) for cell in (CELLS[0], CELLS[3])]
-    done = subprocess.run(
-        [sys.executable, "-c", ENGINE, str(tmp_path), json.dumps(cells), engine],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    # In a file: a worker that is started afresh reads the script again.
+    script = tmp_path / "script.py"
+    script.write_text(ENGINE)
+    killer = Killer({tmp_path / "add-1": "worker"})
+    killer.start()
+    try:
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path), json.dumps(cells), engine],
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+    finally:
+        killer.over.set()
+    assert not killer.due, done.stderr
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout.strip().splitlines()[-1])
     assert [row["state"] for row in table["cells"]] == ["finished"] * 2, table

@@ -11,6 +11,8 @@ from .detectors import DETECTORS, SUSTAIN
 from .judge import PAST, Judge
 from .null_runs import NULLS, null_bands
 
+_AT_ONCE = 50
+
 EMERGENCE_ONLY = ("R",)
 """Not a null: a descent has gaps that open and close. Only emergence has to stay silent on it."""
 
@@ -27,21 +29,25 @@ def concerns(null: str, detector: str) -> bool:
 def run_maxima(
     null: str, n_runs: int, rng: np.random.Generator, horizons: Sequence[int], *, window: int = 10
 ) -> np.ndarray:
-    """Largest sustained statistic within the first ``horizon`` judged windows of each run.
+    """Largest sustained statistic of runs of each length, ``horizon`` judged windows and the burn-in before them.
+
+    Every horizon has runs of its own: phases drawn anew make a run as long as the spectrum they are drawn for, and its
+    slow swings with it, so that the head of a long run says too little about a short one (gap collapse on F: 3.5 % of
+    heads where 7.2 % of whole runs of 200 updates passed).
 
     Returns:
         (n_runs, detectors, horizons); a detector with a threshold h raises an alarm in a run where this exceeds h.
     """
-    burn_in = (PAST + 3) * window
+    burn_in = (PAST + 2) * window
     never = dict.fromkeys(DETECTORS, float("inf"))
     out = np.empty((n_runs, len(DETECTORS), len(horizons)))
-    run = 0
-    while run < n_runs:
-        bands = null_bands(null, min(50, n_runs - run), rng, n_updates=burn_in + max(horizons), lags=2 * window - 1)
-        for band in bands:
-            for k, judged in enumerate(Judge(window, thresholds=never).extend(band)):
-                out[run, k] = [sustained_maximum(judged.statistic[: burn_in + h], SUSTAIN) for h in horizons]
-            run += 1
+    for i, horizon in enumerate(horizons):
+        for start in range(0, n_runs, _AT_ONCE):
+            size = min(_AT_ONCE, n_runs - start)
+            bands = null_bands(null, size, rng, n_updates=burn_in + horizon, lags=2 * window - 1)
+            for run, band in enumerate(bands, start):
+                judged = Judge(window, thresholds=never).extend(band)
+                out[run, :, i] = [sustained_maximum(j.statistic, SUSTAIN) for j in judged]
     return out
 
 

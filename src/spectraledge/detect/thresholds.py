@@ -45,8 +45,8 @@ def threshold(name: str, window: int = CALIBRATED_WINDOW, level: float = 0.05, h
     known = np.log(HORIZONS)
     by_level = [_line(at, known, np.array(row)) for row in TABLE[name]]
     # Lines of three levels may cross where they are prolonged: the rarer alarm never has the lower threshold.
-    by_level = np.maximum.accumulate(by_level[::-1])[::-1]
-    return float(np.interp(np.log(level), np.log(LEVELS), by_level))
+    falling = np.maximum.accumulate(by_level[::-1])[::-1]
+    return float(np.interp(np.log(level), np.log(LEVELS), falling))
 
 
 def _line(x: float, known: np.ndarray, values: np.ndarray) -> float:

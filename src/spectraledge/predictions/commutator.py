@@ -159,8 +159,8 @@ PREDICTIONS: tuple[Prediction, ...] = (
         "runs that grok and runs with weight decay that never do (labels shuffled, a task that never groks), with "
         "commutator_defect and test accuracy, evaluated up to the same steps",
         "spectraledge run modular/add --seed 42; spectraledge run modular/add --seed 42 --set labels=shuffled",
-        "first defect above 20 and above 10 times the median of the first three, before an accuracy of 0.9; baselines "
-        "here are of the exact limit, where float32 rounding makes the published first values some ten times larger",
+        "first defect above 20 and above 10 times the median of the first three, before an accuracy of 0.9; taken "
+        "from the exact limit of the quotient: rounding in float32 makes the published first values ten times larger",
         "12 of 12 modular, 15 of 15 Dyck, 11 of 11 SCAN, 42 of 42 multi-task; confirmed",
         _judge,
     ),

@@ -10,10 +10,11 @@ import numpy as np
 from ..detect.grok import capability_series
 from ..dynamics.verdict import LEVEL
 from ..errors import DataError
+from ..theory.bootstrap import BootstrapInterval
 from ..theory.sign_flip import sign_flip_p
 from .context import Context
 from .displacement import directions_of
-from .pooled import author_says, each, ends, over_runs, shifted, word
+from .pooled import author_says, each, ends, over_runs, word
 from .registry_types import Prediction
 from .runs import Run
 from .verdict import Verdict
@@ -44,12 +45,12 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
             f"two runs at least must hold accuracies after compression; {len(harm)} does. Compress more seeds."
         )
     interval, method = over_runs(harm, _alone, context.rng(222))
-    outcome = word(shifted(interval, 0.0), null_rate=LEVEL, p=p)
+    outcome = word(interval, null_rate=LEVEL, p=p)
     destroyed = [all(x.after[kind] < _DESTROYED * x.before for kind in KINDS) for _, x in found]
     known = [x.directions for _, x in found if x.directions is not None]
     few = [x.directions is None or x.directions <= _DIRECTIONS[1] for _, x in found]
     moves = [x.control[kind] < _DESTROYED * x.before for _, x in found for kind in KINDS]
-    spans = f"{np.median(known):.0f} directions hold 99 % of the displacement" if known else "no run has the lags for PCA"
+    spans = f"{np.median(known):.0f} directions hold 99 % of the displacement" if known else "no run has lags for PCA"
     return Verdict(
         "",
         "",
@@ -98,14 +99,15 @@ def _solution(run: Run, context: Context) -> _Solution:
     return _Solution(float(accuracy[-1]), after, control, directions)
 
 
-def _alone() -> None:
+def _alone() -> BootstrapInterval:
     raise DataError("two runs at least must be there; got one. Compress more seeds.")
 
 
 PREDICTIONS: tuple[Prediction, ...] = (
     Prediction(
         "C14",
-        "Solutions are holographic: 4 to 8 directions hold them, yet truncation, pruning and scaling by 5 % destroy them.",
+        "Solutions are holographic: 4 to 8 directions hold them, yet truncation, pruning and scaling by 5 % destroy "
+        "them.",
         "arXiv:2602.18523, cited by arXiv:2603.28964",
         "two runs and more that grok, with <kind>_accuracy and <kind>_control for kind of truncate, prune and scale, "
         "logged after training; lags over the whole run for the directions",

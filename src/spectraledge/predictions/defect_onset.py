@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..detect.author_rules import commutator_onset
 from ..detect.grok import capability_series
@@ -58,8 +58,8 @@ def defect_of(run: Run) -> Defect:
     """
     if METRIC not in run.recording.metrics or run.grok is None:
         raise DataError(
-            f"a run must log {METRIC} and test accuracy; {run.name} does not. Run a catalogued experiment, or log both "
-            "with monitor.log."
+            f"a run must log {METRIC} and test accuracy; {run.name} does not. Run a catalogued experiment, or log "
+            "both with monitor.log."
         )
     steps, level = commutator_onset(*run.recording.metrics[METRIC])
     if not len(steps):
@@ -98,7 +98,7 @@ def cheap_signals(run: Run, defect: Defect) -> dict[str, Array]:
     return found
 
 
-def exchanged(values: Sequence[float], draws: int, rng: np.random.Generator) -> Array:
+def exchanged(values: ArrayLike, draws: int, rng: np.random.Generator) -> Array:
     """(draws, n) values handed to other runs at random."""
     x = np.asarray(values, dtype=np.float64)
     return x[np.argsort(rng.random((draws, len(x))), axis=1)]

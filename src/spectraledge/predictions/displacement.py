@@ -15,7 +15,7 @@ from .context import Array, Context
 from .runs import Run
 
 _MOST_ROWS = 200
-_MOST_BLOCKS = 6
+_MOST_BLOCKS = 4
 WALK: NullKind = "norm_matched"
 """Steps of the observed norms and momentum in random directions: a random walk of the same length."""
 
@@ -64,7 +64,9 @@ def directions_of(run: Run, context: Context, share: float = 0.99) -> int:
     """
     found = walks_of(run, context)
     if found.coverage < 0.99:
-        raise DataError(f"the lags must span the run; {run.name} has {found.rows} rows of it. Record it with more lags.")
+        raise DataError(
+            f"the lags must span the run; {run.name} has {found.rows} rows of it. Record it with more lags."
+        )
     lam = np.linalg.eigvalsh(positions(found.observed[-1]))[::-1]
     return int(np.searchsorted(np.cumsum(lam) / lam.sum(), share) + 1)
 

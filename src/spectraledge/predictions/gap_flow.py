@@ -30,7 +30,7 @@ class _Forecasts:
 
     Attributes:
         change: As measured [parameter].
-        flow: Form to strict terms times the horizon.
+        flow: Form to the strict flow over the horizon, its terms held.
         ar1: First-order autoregression fitted to the probes before.
         terms: What they were made of.
         block: Probes that share updates.
@@ -163,8 +163,13 @@ def _forecasts(run: Run, context: Context) -> _Forecasts:
             f"{run.name} has {int(known.sum())} probes with measured terms and a later gap; {_FEWEST} are needed. "
             "Probe more often."
         )
+    # Terms of now, integrated: the gap relaxes at gamma, and a horizon beyond 1 / gamma adds no more.
+    gamma = np.where(np.isfinite(terms.strict.rate), terms.strict.rate, 0.0)
+    decay = np.clip(gamma * ahead, -50.0, 50.0)
+    small = np.abs(decay) < 1e-8
+    reach = ahead * np.where(small, 1.0, -np.expm1(-decay) / np.where(small, 1.0, decay))
     # A negative curvature taken as lasting predicts growth without end: the gap is held between 0 and thrice itself.
-    flow = {name: np.clip(rate * ahead, -terms.gap, 2.0 * terms.gap)[known] for name, rate in rates.items()}
+    flow = {name: np.clip(rate * reach, -terms.gap, 2.0 * terms.gap)[known] for name, rate in rates.items()}
     return _Forecasts(change[known], flow, ar1[known], terms, max(2, 2 * lead))
 
 

@@ -11,7 +11,7 @@ from ..dynamics.horizon import Krylov, krylov
 from ..errors import DataError
 from ..theory.bootstrap import BootstrapInterval
 from .context import Array, Context
-from .pooled import author_says, each, ends, null_p, over_runs, some
+from .pooled import author_says, each, ends, mean_known, null_p, over_runs, some
 from .position import most_frequent
 from .registry_types import Prediction
 from .runs import Run
@@ -64,7 +64,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     null = _pooled_shifts([x.shifted for _, x in testable])
     holds = float(np.mean(null <= value)) if len(null) else float("nan")  # wrong counts do as well
     p = null_p(-value, -null) if len(null) else float("nan")
-    correlation = float(np.nanmean(known)) if np.isfinite(known := _correlations(testable)).any() else float("nan")
+    correlation = mean_known(_correlations(testable))
     outcome: Outcome
     if low > 0.0:
         outcome = "not identifiable" if lower_bounds else "contradicted"

@@ -26,8 +26,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     if len(early) < _FEWEST or max(g for *_, g in early) < _RANGE * min(g for *_, g in early):
         raise DataError(
             f"a power law of the lead takes {_FEWEST} runs whose onset comes before an accuracy of 0.9, their grok "
-            f"steps a factor of {_RANGE} apart; got {len(early)} of {len(found)} with both. Train at several learning "
-            "rates or weight decays."
+            f"steps a factor of {_RANGE} apart; got {len(early)} of {len(found)} with both. Train at several "
+            "learning rates or weight decays."
         )
     pairs = np.array([[onset, grok] for _, onset, grok in early])
     alpha = float(_exponent(pairs[:, 1] - pairs[:, 0], pairs[:, 1]))
@@ -48,8 +48,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         "",
         "",
         outcome,
-        f"the lead grows with the grok step to the power of {alpha:.2f} ({low:.2f} to {high:.2f}, {len(early)} runs), "
-        f"and with the onsets of other runs put in its place to that of {typical:.2f}, above 1 in "
+        f"the lead grows with the grok step to the power of {alpha:.2f} ({low:.2f} to {high:.2f}, {len(early)} "
+        f"runs), and with the onsets of other runs put in its place to that of {typical:.2f}, above 1 in "
         f"{100 * rate:.0f} % of draws (p {p:.2g}), as any lead does whose onset does not move with the grok step.",
         statistic="power of the lead against the grok step",
         value=alpha,

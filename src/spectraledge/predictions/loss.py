@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..theory.alpha import AlphaKind
 from ..theory.bootstrap import BootstrapInterval, block_bootstrap
 from .context import Array, Context
-from .pooled import each, ends, null_p, over_runs, word
+from .pooled import each, ends, mean_known, null_p, over_runs, word
 from .registry_types import Prediction
 from .runs import Run
 from .verdict import AuthorRule, Verdict
@@ -58,9 +58,9 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     }
     weighted = [float(_share(x.measured, x.weighted)) for _, x in found]
     last = [float(_share(x.measured[1:], x.measured[:-1])) for _, x in found]
-    baselines = {name: float(np.nanmean(values)) for name, values in shares.items() if np.isfinite(values).any()}
-    baselines["last change"] = float(np.nanmean(last))
-    mean = float(np.nanmean(weighted))
+    baselines = {name: mean_known(values) for name, values in shares.items()}
+    baselines["last change"] = mean_known(last)
+    mean = mean_known(weighted)
     blocks = sum(len(x.measured) / x.block for _, x in found)
     outcome = word(
         interval, null_rate=rate, p=p, beaten=all(mean > value for value in baselines.values()), blocks=blocks
@@ -74,7 +74,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         outcome,
         f"weighting the modes by alpha changes the share of the validation loss's change that is explained by "
         f"{float(interval.value):+.3f} (alpha on the wrong modes: {float(np.median(null)):+.3f}, p {p:.2g}), to "
-        f"{mean:.2f} where {best} explains {baselines[best]:.2f}; the modes hold {float(np.nanmean(coverage)):.2f} "
+        f"{mean:.2f} where {best} explains {baselines[best]:.2f}; the modes hold {mean_known(coverage):.2f} "
         "of the first-order change.",
         statistic="squared cosine of forecast and measured change of the validation loss, with alpha less without",
         value=float(interval.value),

@@ -15,7 +15,7 @@ from ..theory.noise import author_bbp_ratio
 from ..theory.strengths import detected_strengths
 from ..theory.surrogates import sample_gram
 from .context import Array, Context
-from .pooled import MOST_RUNS, author_says, disjoint, each, ends, over_runs, shifted, some, word
+from .pooled import author_says, disjoint, each, ends, over_runs, shifted, some, word
 from .registry_types import Prediction
 from .runs import Run
 from .verdict import Verdict
@@ -45,9 +45,10 @@ class _Floor:
 
 def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     window = context.window
-    found = each(some(runs), lambda run: _floor(run, context, min(len(runs), MOST_RUNS)))
-    if any(floor.method == "replicates" for _, floor in found):  # the better measurement, where there is one
-        found = [(run, floor) for run, floor in found if floor.method == "replicates"]
+    # Replicates are the better measurement: where some runs have them, these are judged.
+    measured = [run for run in runs if _replicate_energy(run, context) is not None]
+    kept = some(measured or runs)
+    found = each(kept, lambda run: _floor(run, context, len(kept)))
     sizes = {run.name: _size(run, context) for run in runs}
     by_run = {run.name: ratio for run, ratio in each(runs, lambda run: _ratio(run, context, sizes[run.name]))}
     ratios = list(by_run.values())
@@ -80,7 +81,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     interval, method = over_runs(shares, alone, context.rng(11))
     null = np.concatenate([floor.null >= floor.most for _, floor in found])
     null_rate = float(np.mean(null)) if len(null) else float("nan")
-    replacement = word(shifted(interval, 0.5), null_rate=null_rate, p=null_rate, blocks=float(len(all_)))
+    p = (1.0 + float(np.sum(null))) / (1.0 + len(null))
+    replacement = word(shifted(interval, 0.5), null_rate=null_rate, p=p, blocks=float(len(all_)))
     bounds = [(size / (window - 1.0)) ** 0.25 for size in sizes.values() if np.isfinite(size)]
     modes = float(np.mean([floor.counts.mean() for _, floor in found]))
     most = max(floor.most for _, floor in found)
@@ -100,7 +102,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         n={"runs": len(found), "windows": len(all_)},
         null="norm_matched",
         null_pass_rate=null_rate,
-        p=null_rate,
+        p=p,
         baselines={"largest possible ratio": float(np.median(bounds)) if bounds else float("nan")},
         author=author,
         raw=[

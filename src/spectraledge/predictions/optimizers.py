@@ -42,15 +42,17 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     contrasts = [item for item in contrasts if np.isfinite(item[-1])]
     if len(contrasts) < 2:
         raise DataError(
-            "two pairs of Muon and AdamW at least must pass through the same losses, each with two windows there; got "
-            f"{len(contrasts)}. Train both for as long, at more seeds."
+            "two pairs of Muon and AdamW at least must pass through the same losses, each with two windows there; "
+            f"got {len(contrasts)}. Train both for as long, at more seeds."
         )
     values = [value for *_, value in contrasts]
     interval = cluster_bootstrap(np.mean, values, n_boot=N_BOOT, rng=context.rng(211), interval="t")
     whole = float(np.mean([_contrast(x.guarded, y.guarded) for _, _, x, y, _ in contrasts]))
     pooled: dict[str, Array] = {}
     for kind in NULLS:
-        draws = [_less(x.nulls[kind], y.nulls[kind]) for _, _, x, y, _ in contrasts if kind in x.nulls and kind in y.nulls]
+        draws = [
+            _less(x.nulls[kind], y.nulls[kind]) for _, _, x, y, _ in contrasts if kind in x.nulls and kind in y.nulls
+        ]
         if draws:
             pooled[str(kind)] = mean_draws(draws)
     p_values = {kind: null_p(whole, draws) for kind, draws in pooled.items()}
@@ -76,9 +78,9 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         outcome,
         f"guarded k* is 1 in {100 * shares['k* = 1 under Muon']:.0f} % of Muon's windows and in "
         f"{100 * shares['k* = 1 under AdamW']:.0f} % of AdamW's, 2 in {100 * shares['k* = 2 under AdamW']:.0f} % of "
-        f"the latter; at matched loss the smaller of both shifts is {float(interval.value):.2f} ({len(values)} pairs), "
-        f"and noise of each run's own norms and drift gives {typical.get(f'difference in {closest}', float('nan')):.2f} "
-        f"({closest or 'none'}, p {p:.2g}).",
+        f"the latter; at matched loss the smaller of both shifts is {float(interval.value):.2f} ({len(values)} "
+        f"pairs), and noise of each run's own norms and drift gives "
+        f"{typical.get(f'difference in {closest}', float('nan')):.2f} ({closest or 'none'}, p {p:.2g}).",
         statistic="smaller of P(k*=1) Muon less AdamW and P(k*=2) AdamW less Muon, guarded, at matched held-out loss",
         value=float(interval.value),
         interval=ends(interval),
@@ -89,7 +91,9 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         p=p,
         baselines={**typical, "the same without matching": whole},
         author=author_says(
-            [m == (1, 2) for m in modes], [float(a - b) for a, b in modes], _author_null([(x, y) for _, _, x, y, _ in contrasts])
+            [m == (1, 2) for m in modes],
+            [float(a - b) for a, b in modes],
+            _author_null([(x, y) for _, _, x, y, _ in contrasts]),
         ),
         raw=[
             {"muon": a.name, "adamw": b.name, "k_muon": m[0], "k_adamw": m[1], "contrast": value}
@@ -112,7 +116,7 @@ def _pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     if len(pairs) < 2:
         raise DataError(
             "runs of one experiment under Muon and under AdamW must be there, two of each at least; got "
-            f"{len(kinds[MUON])} and {len(kinds[ADAMW])}, which make {len(pairs)} pairs. Train both at the same seeds."
+            f"{len(kinds[MUON])} and {len(kinds[ADAMW])}, {len(pairs)} pairs. Train both at the same seeds."
         )
     return pairs[:_MOST_PAIRS]
 
@@ -120,7 +124,9 @@ def _pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
 def _positions(run: Run, context: Context) -> _Positions:
     spectra, at = context.spectra(run), context.whole(run)
     if len(at) < 2:
-        raise DataError(f"a position of the gap takes two whole windows; {run.name} has {len(at)}. Record more often.")
+        raise DataError(
+            f"a position of the gap takes two whole windows; {run.name} has {len(at)}. Record more often."
+        )
     sigma, floor = spectra.singular_values[at], spectra.floor[at]
     try:
         loss = held_out_loss(run, spectra.steps[at].astype(np.float64))
@@ -136,7 +142,7 @@ def _positions(run: Run, context: Context) -> _Positions:
         nulls[str(kind)] = np.stack([np.mean(k == 1, axis=1), np.mean(k == 2, axis=1)], axis=1)
         plain = gap_position(drawn, rule="plain")
         null_plain[str(kind)] = np.array([most_frequent(x) for x in plain])
-    guarded, plain = (gap_position(sigma, rule=rule, floor=floor) for rule in ("guarded", "plain"))  # type: ignore[arg-type]
+    guarded, plain = gap_position(sigma, rule="guarded", floor=floor), gap_position(sigma, rule="plain", floor=floor)
     return _Positions(guarded, plain, loss, nulls, null_plain)
 
 
@@ -144,9 +150,11 @@ def _matched(x: _Positions, y: _Positions) -> tuple[np.ndarray, np.ndarray]:
     """Positions at losses that both runs pass through; all where one logged none."""
     if x.loss is None or y.loss is None:
         return x.guarded, y.guarded
-    low = max(np.nanmin(z.loss) if np.isfinite(z.loss).any() else np.inf for z in (x, y))
-    high = min(np.nanmax(z.loss) if np.isfinite(z.loss).any() else -np.inf for z in (x, y))
-    first, second = (z.guarded[(z.loss >= low) & (z.loss <= high)] for z in (x, y))
+    if not np.isfinite(x.loss).any() or not np.isfinite(y.loss).any():
+        return x.guarded, y.guarded
+    low = max(float(np.nanmin(x.loss)), float(np.nanmin(y.loss)))
+    high = min(float(np.nanmax(x.loss)), float(np.nanmax(y.loss)))
+    first, second = x.guarded[(x.loss >= low) & (x.loss <= high)], y.guarded[(y.loss >= low) & (y.loss <= high)]
     return first, second
 
 

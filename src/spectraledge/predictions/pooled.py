@@ -129,6 +129,12 @@ def author_says(passes: Sequence[bool], values: Sequence[float], null_pass_rate:
     )
 
 
+def mean_known(values: Sequence[float]) -> float:
+    """Mean of the numbers that are finite; NaN where there is none."""
+    known = [float(x) for x in values if np.isfinite(x)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def ends(interval: BootstrapInterval) -> tuple[float, float]:
     """Its two ends as plain numbers."""
     return float(interval.low), float(interval.high)

@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..theory.bootstrap import BootstrapInterval, block_bootstrap
 from ..theory.gap import Rule, gap_position, uniqueness_margin
 from .context import NULLS, Array, Context
-from .pooled import author_says, each, ends, mean_draws, null_p, over_runs, some, word
+from .pooled import author_says, each, ends, mean_draws, mean_known, null_p, over_runs, some, word
 from .registry_types import Prediction
 from .runs import Run
 from .verdict import Verdict
@@ -61,7 +61,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     limit = max((float(np.quantile(d, 0.95)) for d in pooled.values()), default=float("nan"))
     rate = max((float(np.mean(d > limit)) for d in pooled.values()), default=float("nan"))
     replacement = word(interval, null_rate=rate, p=max(p.values(), default=float("nan")), blocks=blocks)
-    kept = float(np.nanmean([x.kept for _, x in found]))
+    kept = mean_known([x.kept for _, x in found])
     return Verdict(
         "",
         "",

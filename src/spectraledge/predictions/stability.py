@@ -80,8 +80,12 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     interval, method = over_runs(excess, alone, context.rng(51))
     blocks = float(sum(x.margin.n_units for x in with_null))
     outcome = word(interval, null_rate=rate, p=p, blocks=blocks)
+    order, _ = over_runs([x.matched for x in with_null], lambda: with_null[0].margin, context.rng(54))
     if outcome in ("supported", "compatible") and observed <= 0.0:
         outcome = "not identifiable"  # above its nulls, and yet no order
+    elif outcome == "contradicted" and not float(order.high) < 0.0:
+        # Less of an order than nulls have, but not the reverse.
+        outcome = "compatible" if float(order.low) > 0.0 else "not identifiable"
     published = [author for _, (_, author) in found]
     rates = [
         float(np.mean([np.mean(x.nulls[kind] > 0.0) for x in published if kind in x.nulls]))
@@ -105,7 +109,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         null=closest,
         null_pass_rate=rate,
         p=p,
-        baselines={f"fall in {kind}": x for kind, x in typical.items()} | {"order as such, in nulls": holds},
+        baselines={f"fall in {kind}": x for kind, x in typical.items()}
+        | {"order as such, in nulls": holds, "fall itself": observed},
         author=author_says([m > 0.0 for m in margins if np.isfinite(m)], margins, max(rates, default=float("nan"))),
         raw=[
             {

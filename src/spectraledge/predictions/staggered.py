@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import factorial
 
 import numpy as np
@@ -32,7 +33,9 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     p = _at_least(k, chance)
     rate = float(np.mean(chance))
     # Tasks that are memorised one after another grok one after another: the order is then known long before.
-    trained = [_ordered(steps) for steps in (_crossings(run, "train_accuracy_") for run, _ in found) if len(steps) > 1]
+    trained = [
+        _ordered(steps) for steps in (_crossings(run, "train_accuracy_") for run, _ in found) if len(steps) > 1
+    ]
     baseline = float(np.mean(trained)) if trained else float("nan")
     outcome = _word(k, n, low, high, p, rate, not baseline >= k / n)
     few = f", and {n} such runs cannot reach 0.05" if _at_least(n, chance) > LEVEL else ""
@@ -41,8 +44,8 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         "",
         "",
         outcome,
-        f"tasks grok in the order mul, x^2 + y^2, add in {k} of {n} runs ({100 * low:.0f} to {100 * high:.0f} %), where "
-        f"any order at random would in {100 * rate:.0f} % (p {p:.2g}{few}), and are memorised in that order in "
+        f"tasks grok in the order mul, x^2 + y^2, add in {k} of {n} runs ({100 * low:.0f} to {100 * high:.0f} %), "
+        f"where any order at random would in {100 * rate:.0f} % (p {p:.2g}{few}), and are memorised in that order in "
         f"{sum(trained)} of {len(trained)}.",
         statistic="share of runs whose tasks grok in the published order",
         value=k / n,
@@ -74,8 +77,8 @@ def _grok_steps(run: Run) -> dict[str, float]:
     if len(steps) < 2 or sum(np.isinf(x) for x in steps.values()) > 1:
         raise DataError(
             "a run must train two of the tasks mul, x2_y2 and add together, and all but the last must grok (test "
-            f"accuracy of 0.95); {run.name} has {sum(np.isfinite(x) for x in steps.values())} of {len(steps)}. Train a "
-            "multi-task experiment for longer."
+            f"accuracy of 0.95); {run.name} has {sum(np.isfinite(x) for x in steps.values())} of {len(steps)}. Train "
+            "a multi-task experiment for longer."
         )
     return steps
 
@@ -83,7 +86,7 @@ def _grok_steps(run: Run) -> dict[str, float]:
 def _ordered(steps: dict[str, float]) -> bool:
     """Whether each comes after the one before; two at one evaluation are not in order."""
     at = list(steps.values())
-    return all(a < b for a, b in zip(at, at[1:]))
+    return all(a < b for a, b in pairwise(at))
 
 
 def _at_least(k: int, chance: Sequence[float]) -> float:

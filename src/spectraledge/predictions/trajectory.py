@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..theory.bootstrap import BootstrapInterval
 from . import compression, staggered
@@ -18,7 +19,11 @@ from .verdict import Outcome, Verdict
 
 _SIGMAS = 5.0  # of the published comparison
 _BACKBONE = 0.6  # least of the published shares
+_MOST_RUNS = 12
 _SPAN = 0.5  # share of a run below which a stretch says little of the whole
+
+
+Rule = Callable[[Array, Array], tuple[Array, NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,12 @@ class _Share:
 
 
 def _c15(runs: Sequence[Run], context: Context) -> Verdict:
-    found = each(some(runs), lambda run: _share(run, context, _centred, _z_rule))
+    found = each(some(runs, _MOST_RUNS), lambda run: _share(run, context, _centred, _z_rule))
     return _verdict(found, context, "centred", 15)
 
 
 def _c16(runs: Sequence[Run], context: Context) -> Verdict:
-    found = each(some(runs), lambda run: _share(run, context, _from_start, _backbone_rule))
+    found = each(some(runs, _MOST_RUNS), lambda run: _share(run, context, _from_start, _backbone_rule))
     return _verdict(found, context, "from the start, positions of length one", 16)
 
 
@@ -74,11 +79,12 @@ def _from_start(gram: Array) -> Array:
     return first_share(positions(gram, unit=True))
 
 
-def _share(run: Run, context: Context, of: Callable[[Array], Array], rule: Callable[..., tuple[Array, Array]]) -> _Share:
+def _share(run: Run, context: Context, of: Callable[[Array], Array], rule: Rule) -> _Share:
     walks = walks_of(run, context)
     observed, walk = of(walks.observed), of(walks.walk)
-    score, passes = rule(observed[:, None], of(walks.plain))
-    _, null_passes = rule(walk, of(walks.plain))
+    plain = of(walks.plain)
+    score, passes = rule(observed[:, None], plain)
+    _, null_passes = rule(walk, plain)
     typical = float(np.median(walk.mean(axis=0)))
     return _Share(
         value=float(observed.mean()),
@@ -96,13 +102,13 @@ def _share(run: Run, context: Context, of: Callable[[Array], Array], rule: Calla
     )
 
 
-def _z_rule(share: Array, plain: Array) -> tuple[Array, Array]:
+def _z_rule(share: Array, plain: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Standard deviations of random walks above their mean; more than five pass."""
     z = (share - plain.mean(axis=1, keepdims=True)) / np.maximum(plain.std(axis=1, ddof=1, keepdims=True), 1e-12)
     return z, z > _SIGMAS
 
 
-def _backbone_rule(share: Array, plain: Array) -> tuple[Array, Array]:
+def _backbone_rule(share: Array, plain: Array) -> tuple[Array, NDArray[np.bool_]]:
     return share, share >= _BACKBONE
 
 
@@ -127,7 +133,8 @@ def _verdict(found: Sequence[tuple[Run, _Share]], context: Context, how: str, sa
     limit = float(np.quantile(null, 0.95))
     blocks = float(sum(x.blocks for x in shares))
     # Runs, not stretches, are the units where there are several.
-    outcome = word(interval, null_rate=rate, p=p, beaten=deflated > limit, blocks=max(blocks, 10.0 * (len(found) > 2)))
+    units = max(blocks, 10.0 if len(found) > 2 else 0.0)
+    outcome = word(interval, null_rate=rate, p=p, beaten=deflated > limit, blocks=units)
     outcome = _capped(outcome, coverage)
     value, walk = float(np.mean([x.value for x in shares])), float(np.mean([np.median(x.walk) for x in shares]))
     drift = float(np.mean([x.drift for x in shares]))
@@ -142,9 +149,9 @@ def _verdict(found: Sequence[tuple[Run, _Share]], context: Context, how: str, sa
         "",
         "",
         outcome,
-        f"the first component ({how}) holds {100 * value:.1f} % of the displacement over {part}, a random walk of the "
-        f"same norms {100 * walk:.1f} % (p {p:.2g}) and one around a constant drift {100 * drift:.1f} %; without the "
-        f"direction of the parameters {100 * deflated:+.1f} points are left, and the halves are {angle:.0f} degrees "
+        f"the first component ({how}) holds {100 * value:.1f} % of the displacement over {part}, a random walk of "
+        f"the same norms {100 * walk:.1f} % (p {p:.2g}) and one around a constant drift {100 * drift:.1f} %; without "
+        f"the direction of the parameters {100 * deflated:+.1f} points are left, and the halves are {angle:.0f} degrees "
         f"apart (walks {turned:.0f}).",
         statistic=f"share of the first principal component ({how}), above that of random walks of the same norms",
         value=float(interval.value),

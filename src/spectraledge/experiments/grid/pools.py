@@ -39,9 +39,11 @@ def ray_pool(jobs: int, address: str | None) -> Iterator[Submit]:
     joblib.register_parallel_backend(_RAY, Backend)
     mine = not ray.is_initialized()
     if mine:
-        quiet = {"include_dashboard": False} if address is None else {}
-        size = {"num_cpus": jobs} if address is None else {"address": address}
-        ray.init(**size, **quiet, log_to_driver=False, logging_level=logging.ERROR)
+        # Ray gives its workers the lowest but four of priorities, and their children would inherit it: on a machine
+        # where anything else runs, they would hardly come to run at all.
+        own = {"num_cpus": jobs, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}
+        where = own if address is None else {"address": address}
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield lambda tasks: _parallel(tasks, jobs, backend=_RAY)
     finally:
