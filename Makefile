@@ -10,7 +10,7 @@ TORCH_PIP ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STAMP = $(VENV)/.installed
-SOURCES = src tests benchmarks examples setup.py
+SOURCES = src tests benchmarks examples records setup.py
 
 .PHONY: install demo test check format lint types examples bench clean
 

@@ -88,13 +88,13 @@ def table(rows: list[dict]) -> str:
         "| reached 0.95 [95 %] | best test accuracy |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (experiment, arm, optimizer), members in sorted(groups.items(), key=lambda item: (ARMS.index(item[0][1]), item[0])):
+    for (experiment, arm, optimizer), members in by_arm(groups):
         members = sorted(members, key=lambda m: m["seed"])
         named = optimizer if len({r["optimizer"] for r in rows}) > 1 else ""
         n = len(members)
         cells = [f"{experiment} {named}".strip(), arm, str(n), str(max(m["last_step"] for m in members))]
         if members[0]["grok_steps"]:
-            published = PUBLISHED.get(experiment.removesuffix("/small"), (None,) * 3) if arm == "decay" else (None,) * 3
+            published = PUBLISHED.get(experiment, (None,) * 3) if arm == "decay" else (None,) * 3
             keys = list(members[0]["grok_steps"])  # 0.95, 3 x 0.98, 0.9, steepest
             for key, range_ in zip((keys[2], keys[0], keys[1]), published):
                 cells.append(within([m["grok_steps"][key] for m in members], range_))
@@ -111,11 +111,17 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n\n" + others(groups)
 
 
+def by_arm(groups: dict) -> list:
+    """Groups in the order of arms, then of names."""
+    return sorted(groups.items(), key=lambda item: (ARMS.index(item[0][1]), item[0]))
+
+
 def others(groups: dict) -> str:
     """Last values of every accuracy and loss, mean over seeds with the smallest and largest."""
-    names = sorted({name for members in groups.values() for m in members for name in m["last"] if "batch" not in name})
+    found = {name for members in groups.values() for member in members for name in member["last"]}
+    names = sorted(name for name in found if "batch" not in name)
     lines = [f"| experiment | arm | {' | '.join(names)} |", f"|{' --- |' * (len(names) + 2)}"]
-    for (experiment, arm, optimizer), members in sorted(groups.items(), key=lambda item: (ARMS.index(item[0][1]), item[0])):
+    for (experiment, arm, optimizer), members in by_arm(groups):
         cells = []
         for name in names:
             values = [m["last"][name] for m in members if name in m["last"]]
@@ -126,7 +132,8 @@ def others(groups: dict) -> str:
 
 def figure(runs: list[Run], path: Path, window: int) -> None:
     experiments = sorted({run.experiment for run in runs})
-    quantities = ("test accuracy" if any(r.grok for r in runs) else "test loss", "σ₁/σ₂", "σ₂/σ₃", "commutator defect")
+    outcome = "test accuracy" if any(run.grok for run in runs) else "test loss"
+    quantities = (outcome, "σ₁/σ₂", "σ₂/σ₃", "commutator defect")
     colours = {"decay": "#0072B2", "no-decay": "#E69F00", "placebo": "#555555"}
     several = sorted({run.optimizer for run in runs})
     styles = dict(zip(several, ("-", "--", ":", "-.", (0, (1, 1)))))

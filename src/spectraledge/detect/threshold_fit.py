@@ -31,9 +31,9 @@ def run_maxima(
 ) -> np.ndarray:
     """Largest sustained statistic of runs of each length, ``horizon`` judged windows and the burn-in before them.
 
-    Every horizon has runs of its own: phases drawn anew make a run as long as the spectrum they are drawn for, and its
-    slow swings with it, so that the head of a long run says too little about a short one (gap collapse on F: 3.5 % of
-    heads where 7.2 % of whole runs of 200 updates passed).
+    Every horizon has runs of its own: phases drawn anew make slow swings whose length is that of the run, so that the
+    head of a long run says too little about a short one (gap collapse on F: a threshold that 3.5 % of heads pass is
+    passed by 7.2 % of whole runs of 200 updates).
 
     Returns:
         (n_runs, detectors, horizons); a detector with a threshold h raises an alarm in a run where this exceeds h.

@@ -7,6 +7,7 @@ from . import (
     companion_granger,
     companion_lags,
     companion_layers,
+    companion_no_decay,
     companion_shift,
     companion_sketch,
     companion_spread,
@@ -23,4 +24,5 @@ PREDICTIONS: tuple[Prediction, ...] = (
     *companion_layers.PREDICTIONS,
     *companion_granger.PREDICTIONS,
     *companion_decline.PREDICTIONS,
+    *companion_no_decay.PREDICTIONS,
 )

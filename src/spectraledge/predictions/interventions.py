@@ -9,7 +9,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,14 @@ from .runs import Run
 KINDS = ("close_gap", "momentum", "step")
 """Changes, the nearest to a collapse of the gap first."""
 
+FIRST, LAST = 0, -1
 _OUTCOME = "test_loss"
 _FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """Cost of a change at k* and at other cuts, one pair a seed.
+    """Cost of a change at k* and at other cuts after further training, one pair a seed.
 
     Attributes:
         kind: Of the change.
@@ -41,6 +42,7 @@ class Intervention:
         n_seeds: Units.
         positions: Distinct k* at the forks.
         seeds: Seed to its difference.
+        at_once: The same right after the change, before training makes up for it.
     """
 
     kind: str
@@ -56,6 +58,7 @@ class Intervention:
     n_seeds: int
     positions: tuple[int, ...]
     seeds: dict[int, float]
+    at_once: Intervention | None = None
 
 
 def studies_beside(runs: Sequence[Run]) -> list[Path]:
@@ -71,23 +74,22 @@ def studies_beside(runs: Sequence[Run]) -> list[Path]:
 def read_interventions(folders: Iterable[Path], context: Context) -> Intervention | None:
     """The change nearest to a collapse that the studies hold for two seeds; None where they hold none."""
     rows = [row for folder in folders for path in sorted(folder.glob("seed-*.jsonl")) for row in _rows(path)]
-    untouched = {_fork(row): _cost(row) for row in rows if row.get("position") == "none"}
     for kind in KINDS:
-        found = _contrasts([row for row in rows if row.get("kind") == kind], untouched, kind, context)
+        found = _contrasts(rows, kind, context, LAST)
         if found is not None:
-            return found
+            at_once = _contrasts(rows, kind, context, FIRST)
+            return replace(found, at_once=at_once)
     return None
 
 
-def _contrasts(
-    rows: Sequence[dict[str, Any]], untouched: dict[tuple[Any, ...], float], kind: str, context: Context
-) -> Intervention | None:
+def _contrasts(rows: Sequence[dict[str, Any]], kind: str, context: Context, when: int) -> Intervention | None:
+    untouched = {_fork(row): _cost(row, when) for row in rows if row.get("position") == "none"}
     forks: dict[tuple[Any, ...], dict[Any, float]] = defaultdict(dict)
     k_star: dict[tuple[Any, ...], int] = {}
     for row in rows:
         fork = _fork(row)
-        if row.get("position") != "none" and fork in untouched:
-            forks[fork, row.get("amount")][row["position"]] = _cost(row) - untouched[fork]
+        if row.get("kind") == kind and row.get("position") != "none" and fork in untouched:
+            forks[fork, row.get("amount")][row["position"]] = _cost(row, when) - untouched[fork]
             k_star[fork, row.get("amount")] = int(row.get("k_star") or 0)
     by_seed: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
     positions = set()
@@ -128,10 +130,10 @@ def _fork(row: dict[str, Any]) -> tuple[Any, ...]:
     return row.get("seed"), row.get("time")
 
 
-def _cost(row: dict[str, Any]) -> float:
-    """The loss right after the change, before training makes up for it."""
+def _cost(row: dict[str, Any], when: int) -> float:
+    """The first or the last evaluation after the change."""
     values = row.get(_OUTCOME) or [None]
-    return float("nan") if values[0] is None else float(values[0])
+    return float("nan") if values[when] is None else float(values[when])
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -147,16 +147,18 @@ def _word(study: EventStudy, smallest: float, balanced: bool) -> Outcome:
 def _of_intervention(made: Intervention, seen: EventStudy | None) -> Verdict:
     """A change that is made says more than one that is waited for."""
     alone = len(made.positions) == 1
+    first = made.at_once
+    at_once = f", and at once {first.at_k:.3f} and {first.others:.3f} (p {first.p:.2g})" if first is not None else ""
     which = f"k* was {made.positions[0]} in all forks" if alone else f"k* took {len(made.positions)} positions"
     return Verdict(
         "",
         "",
         "",
         _made_word(made),
-        f"the same change ({made.kind}) costs {made.at_k:.3f} of held-out loss at k* and {made.others:.3f} at other "
-        f"cuts: {made.difference:+.3f} ({made.low:.3f} to {made.high:.3f}, {made.n_seeds} seeds, p {made.p:.2g}), "
-        f"where the others' own cost has p {made.others_p:.2g}, and {which}.",
-        statistic="held-out loss right after a change at k*, less that after the same at other cuts",
+        f"the same change ({made.kind}) has cost {made.at_k:.3f} of held-out loss at k* and {made.others:.3f} at "
+        f"other cuts by the end of the horizon: {made.difference:+.3f} ({made.low:.3f} to {made.high:.3f}, {made.n_seeds} "
+        f"seeds, p {made.p:.2g}){at_once}, and {which}.",
+        statistic="held-out loss at the end of the horizon, changed at k*, less that with the same change elsewhere",
         value=made.difference,
         interval=(made.low, made.high),
         interval_method=f"bootstrap over {made.n_seeds} seeds, Student's t",
@@ -165,6 +167,7 @@ def _of_intervention(made: Intervention, seen: EventStudy | None) -> Verdict:
         null_pass_rate=LEVEL,
         p=made.p,
         baselines={"cost at other cuts": made.others, "cost of a random direction in the span": made.span}
+        | ({"difference at once": first.difference} if first is not None else {})
         | ({"observed collapses [standard deviations]": seen.effect} if seen is not None else {}),
         raw=[{"seed": seed, "difference": x} for seed, x in made.seeds.items()],
     )

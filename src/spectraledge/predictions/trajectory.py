@@ -151,8 +151,8 @@ def _verdict(found: Sequence[tuple[Run, _Share]], context: Context, how: str, sa
         outcome,
         f"the first component ({how}) holds {100 * value:.1f} % of the displacement over {part}, a random walk of "
         f"the same norms {100 * walk:.1f} % (p {p:.2g}) and one around a constant drift {100 * drift:.1f} %; without "
-        f"the direction of the parameters {100 * deflated:+.1f} points are left, and the halves are {angle:.0f} degrees "
-        f"apart (walks {turned:.0f}).",
+        f"the direction of the parameters {100 * deflated:+.1f} points are left, and the halves are {angle:.0f} "
+        f"degrees apart (walks {turned:.0f}).",
         statistic=f"share of the first principal component ({how}), above that of random walks of the same norms",
         value=float(interval.value),
         interval=ends(interval),

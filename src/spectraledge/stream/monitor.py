@@ -95,7 +95,8 @@ class Monitor:
             self._prober = Prober(settings.probe, model, optimizers, settings.window)
         self._watch: Watch | None = None
         if settings.events:
-            self._watch = Watch(settings.window, None if settings.events is True else settings.events)
+            named = settings.events if isinstance(settings.events, tuple) else None
+            self._watch = Watch(settings.window, named)
         self.plan = cost.make_plan(
             self._ring.blocks.n_parameters,
             len(self._ring.blocks.names),
