@@ -1,16 +1,17 @@
 """Make a record of a finished grid: compact recordings, a table and a figure.
 
-    python records/grid_record.py GRID_FOLDER records/DATE_NAME [--every-run]
+    python records/grid_record.py GRID_FOLDER records/DATE_NAME [--layers PATTERN]
 
-Each run's recording is merged to one block ("all"), beside its config.json and environment.json. table.json holds the
-raw values, one row a run; table.md the same by experiment and arm; figure.png test accuracy and the two leading
-ratios of singular values over training.
+Each run's recording is merged to one block ("all"), unless its layers are asked for, and stands beside its config.json
+and environment.json. table.json holds the raw values, one row a run; table.md the same by experiment and arm;
+figure.png test accuracy and the two leading ratios of singular values over training.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections import defaultdict
@@ -174,12 +175,14 @@ def main() -> None:
     parser.add_argument("grid", type=Path)
     parser.add_argument("record", type=Path)
     parser.add_argument("--window", type=int, default=10)
+    parser.add_argument("--layers", default="$^", help="runs, by regular expression, whose layers are kept apart")
     chosen = parser.parse_args()
     runs = find_runs(chosen.grid)
     chosen.record.mkdir(parents=True, exist_ok=True)
     for run in runs:
         folder = chosen.record / "runs" / run.name
-        run.recording.merged().save(folder, overwrite=True)
+        layers = re.fullmatch(chosen.layers, run.name)
+        (run.recording if layers else run.recording.merged()).save(folder, overwrite=True)
         for name in ("config.json", "environment.json"):
             shutil.copy(run.recording.path.parent / name, folder / name)
     rows = [row(run) for run in runs]

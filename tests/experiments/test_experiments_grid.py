@@ -33,8 +33,9 @@ MODULAR: dict[str, Any] = {
     "heads": 2,
     "d_hidden": 8,
     "batch_size": 8,
-    "steps": 240,
-    "eval_every": 10,
+    "steps": 120,
+    "eval_every": 5,
+    "weight_spectra": 0,
     "defect_every": 0,
 }
 MONITOR: dict[str, Any] = {"window": 3, "every": 4}
@@ -45,6 +46,7 @@ CELLS = [
 ]
 BAD = Cell("bad", "modular/add", 1, "", {**MODULAR, "heads": 3}, MONITOR)
 CHECKPOINTS = 40
+KILL_AFTER = 50  # a checkpoint later than the start, and 70 steps before the end
 
 ENGINE = """
 import json, sys
@@ -71,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Killer(threading.Thread):
-    """Kills a run's process, or the worker above it, once the run has told that it goes on.
+    """Kills a run's process, or the worker above it, once the run is half done.
 
     Args:
         victims: Key of ``progress.json`` ("process" or "worker") by folder.
@@ -88,6 +90,8 @@ class Killer(threading.Thread):
                 try:
                     told = json.loads((path / "progress.json").read_text())
                 except (OSError, ValueError):
+                    continue
+                if told["step"] < KILL_AFTER:
                     continue
                 os.kill(told[who], signal.SIGKILL)
                 del self.due[path]
@@ -172,18 +176,18 @@ def test_recordings_do_not_depend_on_the_engine(tmp_path: Path, alone: dict[str,
 
 
 def test_the_cost_is_measured_before_anything_is_trained(tmp_path: Path) -> None:
-    cells = [CELLS[0], CELLS[0].with_settings({"steps": 480}), BAD]
+    cells = [CELLS[0], CELLS[0].with_settings({"steps": 240}), BAD]
     cells[1] = Cell("longer", cells[1].experiment, 2, "", cells[1].settings, MONITOR)
     cost = plan_grid(cells, tmp_path, jobs=2)
     assert (cost.runs, cost.finished, len(cost.kinds)) == (3, 0, 1)
     assert "d_model must be a multiple" in cost.refused["bad"]
     kind = cost.kinds[0]
-    assert (kind.runs, kind.steps) == (2, 720)
+    assert (kind.runs, kind.steps) == (2, 360)
     # Two lengths at one pace, side by side: the grid takes as long as the longer one.
     assert cost.seconds == pytest.approx(kind.seconds * 2 / 3)
     assert kind.seconds > kind.steps * kind.seconds_a_step > 0
     assert cost.memory_bytes == 2 * kind.memory_bytes > 50e6
-    assert cost.disk_bytes > kind.recording_bytes > 720 / 4 * 100
+    assert cost.disk_bytes > kind.recording_bytes > 360 / 4 * 100
     assert json.loads(json.dumps(cost.as_dict()))["jobs"] == 2
     assert list(tmp_path.iterdir()) == []
 

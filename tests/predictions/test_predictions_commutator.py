@@ -87,7 +87,7 @@ def test_c11_supported_where_late_runs_start_early():
 
 def test_c11_uninformative_where_all_start_at_once():
     rng = np.random.default_rng(3)
-    found = judge("C11", (pair(i, 600 + 80 * rng.standard_normal(), g) for i, g in enumerate(GROK)))
+    found = judge("C11", (pair(i, 600 + 20 * rng.standard_normal(), g) for i, g in enumerate(GROK)))
     assert found.value > 1.0
     assert found.outcome == "uninformative", found.reason
     assert (found.author.outcome, found.author.null_pass_rate > 0.9) == ("passes", True)

@@ -7,25 +7,25 @@ from build import noise, recording_of
 
 from spectraledge.predictions import verify
 
-N = 80
+N = 50
 
 
 def run(seed, optimizer, modes, loss=(3.0, 1.0)):
     """One strong direction, two of equal energy, or none."""
     t = np.arange(N)
-    rows = noise(N, 200, seed)
+    rows = noise(N, 2000, seed)
     if modes == 1:
-        rows[:, 0] += 2.0
+        rows[:, 0] += 0.7
     if modes == 2:
-        rows[:, 0] += 3.0 * np.cos(2 * np.pi * t / 5)
-        rows[:, 1] += 3.0 * np.sin(2 * np.pi * t / 5)
+        rows[:, 0] += 0.7 * np.cos(2 * np.pi * t / 5)
+        rows[:, 1] += 0.7 * np.sin(2 * np.pi * t / 5)
     settings = {"optimizer": optimizer, "weight_decay": 1.0, "seed": seed}
     return recording_of(rows, metrics={"val_loss": np.linspace(*loss, N)}, settings=settings, experiment="lm/small")
 
 
-def judge(muon, adamw, n=4, **kinds):
+def judge(muon, adamw, n=3, **kinds):
     found = [run(i, "muon", muon) for i in range(n)] + [run(i, "adamw", adamw, **kinds) for i in range(n)]
-    return verify(found, ids=["C12"], draws=39)[0]
+    return verify(found, ids=["C12"], draws=19)[0]
 
 
 def test_supported_where_the_gap_moves():

@@ -90,7 +90,8 @@ def path(seed, kind, lags=N - 1):
         rows[:, 0] += 1.0
     if kind == "bound":  # positions are noise around a place
         rows = np.diff(rows, axis=0)
-    return recording_of(rows[-N:], lags=lags, settings={"weight_decay": 1.0})
+    theta = 100.0 * noise(1, 200, 99) + np.concatenate([np.zeros((1, 200)), np.cumsum(rows[-N:], axis=0)])
+    return recording_of(rows[-N:], lags=lags, theta=theta, settings={"weight_decay": 1.0})
 
 
 @pytest.mark.parametrize("key", ["C15", "C16"])
@@ -118,7 +119,7 @@ def test_decay_alone_is_no_manifold():
         rng = np.random.default_rng(seed)
         theta = [rng.standard_normal(200) * 10]
         for _ in range(N):
-            theta.append(theta[-1] * 0.98 + 0.3 * rng.standard_normal(200))
+            theta.append(theta[-1] * 0.995 + 0.05 * rng.standard_normal(200))
         theta = np.array(theta)
         return recording_of(np.diff(theta, axis=0), lags=N - 1, theta=theta, settings={"weight_decay": 1.0})
 

@@ -14,7 +14,7 @@ from ..theory.surrogates import NullKind, NullModel, fit_null
 from .context import Array, Context
 from .runs import Run
 
-_MOST_ROWS = 200
+_MOST_ROWS = 300
 _MOST_BLOCKS = 4
 WALK: NullKind = "norm_matched"
 """Steps of the observed norms and momentum in random directions: a random walk of the same length."""
@@ -62,11 +62,12 @@ def directions_of(run: Run, context: Context, share: float = 0.99) -> int:
     Raises:
         DataError: If the lags do not span the run.
     """
-    found = walks_of(run, context)
-    if found.coverage < 0.99:
+    band = run.recording.band(context.block, stride=context.stride)
+    if band.shape[1] < len(band):
         raise DataError(
-            f"the lags must span the run; {run.name} has {found.rows} rows of it. Record it with more lags."
+            f"the lags must span the run; {run.name} has {band.shape[1]} of {len(band)}. Record more lags."
         )
+    found = walks_of(run, context)
     lam = np.linalg.eigvalsh(positions(found.observed[-1]))[::-1]
     return int(np.searchsorted(np.cumsum(lam) / lam.sum(), share) + 1)
 

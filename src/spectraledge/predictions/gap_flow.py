@@ -117,8 +117,10 @@ def centred_correlation(sigma: Array) -> Array:
     Its expectation is 0 for every stationary series that looks the same in reverse: the sum telescopes.
 
     Args:
-        sigma: (..., N, W) singular values.
+        sigma: (..., N, W) singular values; NaN for fewer than 5 windows.
     """
+    if sigma.shape[-2] < 5:
+        return np.full(sigma.shape[:-2], np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = sigma[..., :-1] / sigma[..., 1:]
     k = np.argmax(np.where(np.isfinite(ratios), ratios, -np.inf), axis=-1)[..., 1:-1, None]

@@ -64,7 +64,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     null = _pooled_shifts([x.shifted for _, x in testable])
     holds = float(np.mean(null <= value)) if len(null) else float("nan")  # wrong counts do as well
     p = null_p(-value, -null) if len(null) else float("nan")
-    correlation = mean_known(_correlations(testable))
+    correlation = mean_known([float(r) for r in _correlations(testable)])
     outcome: Outcome
     if low > 0.0:
         outcome = "not identifiable" if lower_bounds else "contradicted"

@@ -24,13 +24,19 @@ _MOST_PAIRS = 6
 
 @dataclass(frozen=True)
 class _Positions:
-    """Of one run: (N) guarded and plain k*, (N) log held-out loss or None, null to (draws, 2) shares at 1 and 2."""
+    """Of one run: (N) guarded and plain k*, (N) log held-out loss or None."""
 
     guarded: np.ndarray
     plain: np.ndarray
     loss: Array | None
-    nulls: dict[str, Array]
-    null_plain: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Nulls:
+    """Of one run, null to (draws, 2) shares of guarded k* at 1 and 2, and to (draws) most frequent plain k*."""
+
+    shares: dict[str, Array]
+    plain: dict[str, np.ndarray]
 
 
 def _judge(runs: Sequence[Run], context: Context) -> Verdict:
@@ -48,11 +54,10 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     values = [value for *_, value in contrasts]
     interval = cluster_bootstrap(np.mean, values, n_boot=N_BOOT, rng=context.rng(211), interval="t")
     whole = float(np.mean([_contrast(x.guarded, y.guarded) for _, _, x, y, _ in contrasts]))
+    nulls = [(_nulls(a, context), _nulls(b, context)) for a, b, *_ in contrasts]
     pooled: dict[str, Array] = {}
     for kind in NULLS:
-        draws = [
-            _less(x.nulls[kind], y.nulls[kind]) for _, _, x, y, _ in contrasts if kind in x.nulls and kind in y.nulls
-        ]
+        draws = [_less(x.shares[kind], y.shares[kind]) for x, y in nulls if kind in x.shares and kind in y.shares]
         if draws:
             pooled[str(kind)] = mean_draws(draws)
     p_values = {kind: null_p(whole, draws) for kind, draws in pooled.items()}
@@ -93,7 +98,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         author=author_says(
             [m == (1, 2) for m in modes],
             [float(a - b) for a, b in modes],
-            _author_null([(x, y) for _, _, x, y, _ in contrasts]),
+            _author_null(nulls),
         ),
         raw=[
             {"muon": a.name, "adamw": b.name, "k_muon": m[0], "k_adamw": m[1], "contrast": value}
@@ -132,18 +137,22 @@ def _positions(run: Run, context: Context) -> _Positions:
         loss = held_out_loss(run, spectra.steps[at].astype(np.float64))
     except DataError:
         loss = None
-    nulls, null_plain = {}, {}
+    guarded, plain = gap_position(sigma, rule="guarded", floor=floor), gap_position(sigma, rule="plain", floor=floor)
+    return _Positions(guarded, plain, loss)
+
+
+def _nulls(run: Run, context: Context) -> _Nulls:
+    shares, most = {}, {}
     for kind in NULLS:
         try:
             drawn = context.null_singular_values(run, kind)
         except DataError:
             continue
         k = gap_position(drawn, rule="guarded")
-        nulls[str(kind)] = np.stack([np.mean(k == 1, axis=1), np.mean(k == 2, axis=1)], axis=1)
+        shares[str(kind)] = np.stack([np.mean(k == 1, axis=1), np.mean(k == 2, axis=1)], axis=1)
         plain = gap_position(drawn, rule="plain")
-        null_plain[str(kind)] = np.array([most_frequent(x) for x in plain])
-    guarded, plain = gap_position(sigma, rule="guarded", floor=floor), gap_position(sigma, rule="plain", floor=floor)
-    return _Positions(guarded, plain, loss, nulls, null_plain)
+        most[str(kind)] = np.array([most_frequent(x) for x in plain])
+    return _Nulls(shares, most)
 
 
 def _matched(x: _Positions, y: _Positions) -> tuple[np.ndarray, np.ndarray]:
@@ -171,17 +180,13 @@ def _less(muon: Array, adamw: Array) -> Array:
     return np.minimum(muon[:n, 0] - adamw[:n, 0], adamw[:n, 1] - muon[:n, 1])
 
 
-def _author_null(pairs: Sequence[tuple[_Positions, _Positions]]) -> float:
+def _author_null(pairs: Sequence[tuple[_Nulls, _Nulls]]) -> float:
     """Largest share of null histories whose most frequent plain k* are 1 and 2."""
     rates = []
     for kind in NULLS:
-        found = [
-            float(np.mean(x.null_plain[kind] == 1) * np.mean(y.null_plain[kind] == 2))
-            for x, y in pairs
-            if kind in x.null_plain and kind in y.null_plain
-        ]
-        if found:
-            rates.append(float(np.mean(found)))
+        both = [(x.plain[kind], y.plain[kind]) for x, y in pairs if kind in x.plain and kind in y.plain]
+        if both:
+            rates.append(float(np.mean([np.mean(a == 1) * np.mean(b == 2) for a, b in both])))
     return max(rates, default=float("nan"))
 
 

@@ -27,7 +27,7 @@ from .verdict import Verdict
 SMALL = 0.1
 """Share of the forecast's error that A must explain to be more than a footnote."""
 
-_MOST_RUNS, _DRAWS, _N_BOOT = 8, 29, 19
+_MOST_RUNS, _DRAWS, _N_BOOT = 8, 19, 19
 _LOW, _HIGH = 0.1, 0.9  # accuracy between which a run is in transition
 
 

@@ -96,7 +96,7 @@ def run_grid(
             rebuilds = _run(tasks, outcomes, engine, jobs, address) if tasks else 0
         ended = True
     finally:
-        why = "left out when the pool of workers broke" if ended else "the grid was ended before it"
+        why = "left out when the pool of workers broke" if ended else "the grid was ended first"
         result = GridResult(
             name,
             folder,

@@ -108,7 +108,7 @@ def _run_child(task: Task, folder: Path) -> tuple[int, str]:
 
 
 def _wait(process: subprocess.Popen[bytes], grid: int) -> int:
-    """Wait for a run; where the grid that this worker belongs to dies, end the run."""
+    """Wait for a run; where the grid that this worker belongs to dies, end the run and the worker."""
     parent = os.getppid()
     while True:
         try:
@@ -117,7 +117,8 @@ def _wait(process: subprocess.Popen[bytes], grid: int) -> int:
             # The grid's own process may lose its terminal and go on.
             if os.getpid() != grid and os.getppid() != parent:
                 process.terminate()
-                return process.wait()
+                process.wait()
+                os._exit(1)  # nobody is left to tell
 
 
 def _signal_name(number: int) -> str:
