@@ -8,10 +8,10 @@ from build import grokking_curve, noise, recording_of
 
 from spectraledge.predictions import verify
 
-N = 60
+N = 40
 
 
-def judge(key, recordings, draws=39):
+def judge(key, recordings, draws=19):
     return verify(list(recordings), ids=[key], draws=draws)[0]
 
 
@@ -54,11 +54,11 @@ def test_c13_needs_tasks_that_grok():
 
 def compressed(seed, after, control):
     last = {
-        f"{kind}_{what}": ([600], [value])
+        f"{kind}_{what}": ([400], [value])
         for kind in ("truncate", "prune", "scale")
         for what, value in (("accuracy", after), ("control", control))
     }
-    metrics = {"test_accuracy": grokking_curve(N, 30, seed=seed), **last}
+    metrics = {"test_accuracy": grokking_curve(N, 20, seed=seed), **last}
     return recording_of(noise(N, 50, seed), metrics=metrics, settings={"weight_decay": 1.0})
 
 
@@ -119,7 +119,7 @@ def test_decay_alone_is_no_manifold():
         rng = np.random.default_rng(seed)
         theta = [rng.standard_normal(200) * 10]
         for _ in range(N):
-            theta.append(theta[-1] * 0.995 + 0.05 * rng.standard_normal(200))
+            theta.append(theta[-1] * 0.99 + 0.05 * rng.standard_normal(200))
         theta = np.array(theta)
         return recording_of(np.diff(theta, axis=0), lags=N - 1, theta=theta, settings={"weight_decay": 1.0})
 

@@ -156,8 +156,8 @@ def _of_intervention(made: Intervention, seen: EventStudy | None) -> Verdict:
         "",
         _made_word(made),
         f"the same change ({made.kind}) has cost {made.at_k:.3f} of held-out loss at k* and {made.others:.3f} at "
-        f"other cuts by the end of the horizon: {made.difference:+.3f} ({made.low:.3f} to {made.high:.3f}, {made.n_seeds} "
-        f"seeds, p {made.p:.2g}){at_once}, and {which}.",
+        f"other cuts by the end of the horizon: {made.difference:+.3f} ({made.low:.3f} to {made.high:.3f}, "
+        f"{made.n_seeds} seeds, p {made.p:.2g}){at_once}, and {which}.",
         statistic="held-out loss at the end of the horizon, changed at k*, less that with the same change elsewhere",
         value=made.difference,
         interval=(made.low, made.high),

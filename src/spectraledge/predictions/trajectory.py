@@ -134,7 +134,9 @@ def _verdict(found: Sequence[tuple[Run, _Share]], context: Context, how: str, sa
     blocks = float(sum(x.blocks for x in shares))
     # Runs, not stretches, are the units where there are several.
     units = max(blocks, 10.0 if len(found) > 2 else 0.0)
-    outcome = word(interval, null_rate=rate, p=p, beaten=deflated > limit, blocks=units)
+    # Most of the excess must be left without the direction along which decay moves.
+    beaten = deflated > max(limit, 0.5 * float(interval.value))
+    outcome = word(interval, null_rate=rate, p=p, beaten=beaten, blocks=units)
     outcome = _capped(outcome, coverage)
     value, walk = float(np.mean([x.value for x in shares])), float(np.mean([np.median(x.walk) for x in shares]))
     drift = float(np.mean([x.drift for x in shares]))
