@@ -144,7 +144,7 @@ def test_hovering_tells_the_value(wide: Visit) -> None:
     )
     wide.page.mouse.move(point[0] - 8, point[1] - 8)
     wide.page.mouse.move(*point, steps=4)
-    label = wide.page.wait_for_selector("#metrics-0 .hoverlayer .hovertext", timeout=5_000)
+    label = wide.page.wait_for_selector("#metrics-0 .hoverlayer .hovertext", timeout=30_000)
     assert "train_accuracy" in label.text_content()
     assert "step 210" in label.text_content()
 
@@ -160,7 +160,7 @@ def test_dragging_zooms_and_the_other_panels_follow(wide: Visit) -> None:
     wide.page.wait_for_function(
         "low => document.getElementById('norms-1')._fullLayout.xaxis.range[0] > low + 1",
         arg=elsewhere[0],
-        timeout=5_000,
+        timeout=30_000,
     )
     after = x_range(wide, "singular_values-0")
     assert before[0] < after[0] < after[1] < before[1]
@@ -169,7 +169,7 @@ def test_dragging_zooms_and_the_other_panels_follow(wide: Visit) -> None:
     assert x_range(wide, "ratio_profile-0") == positions
     wide.page.mouse.dblclick(x, y)
     wide.page.wait_for_function(
-        "low => document.getElementById('norms-1')._fullLayout.xaxis.range[0] < low + 1", arg=before[0], timeout=5_000
+        "low => document.getElementById('norms-1')._fullLayout.xaxis.range[0] < low + 1", arg=before[0], timeout=30_000
     )
     assert x_range(wide, "singular_values-0") == pytest.approx(before)
     assert wide.said == []
@@ -192,7 +192,7 @@ def test_a_finger_scrolls_the_page_and_buttons_zoom(phone: Visit) -> None:
     before = x_range(phone, "metrics-0")
     phone.page.locator('#metrics-0 [data-title="Zoom in"]').tap()
     phone.page.wait_for_function(
-        "low => document.getElementById('metrics-1')._fullLayout.xaxis.range[0] > low", arg=before[0], timeout=5_000
+        "low => document.getElementById('metrics-1')._fullLayout.xaxis.range[0] > low", arg=before[0], timeout=30_000
     )
     assert phone.said == []
 
@@ -201,9 +201,9 @@ def test_turning_the_phone_keeps_the_page_whole(browser: Any, page: Path) -> Non
     visit = Visit(browser, page, 844)
     visit.page.set_viewport_size({"width": 390, "height": 844})
     visit.page.wait_for_function(
-        "() => document.getElementById('health-1').querySelector('svg').clientWidth < 390", timeout=5_000
+        "() => document.getElementById('health-1').querySelector('svg').clientWidth < 390", timeout=30_000
     )
-    visit.page.wait_for_function("() => document.documentElement.scrollWidth <= window.innerWidth", timeout=5_000)
+    visit.page.wait_for_function("() => document.documentElement.scrollWidth <= window.innerWidth", timeout=30_000)
     visit.context.close()
 
 
