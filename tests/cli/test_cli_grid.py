@@ -38,7 +38,7 @@ def test_a_grid_is_run_shown_and_gone_on_with(tmp_path: Path) -> None:
     content = json.loads(done.stdout)
     assert [cell["state"] for cell in content["cells"]] == ["finished"]
     assert (tmp_path / "add-decay-42" / "finished.json").exists()
-    assert "modular-36, steps: 60 of 60 1 finished, 0 running, 0 failed, 100.0 % of all steps" in done.stderr
+    assert done.stderr.endswith("modular-36, steps: 60 of 60 (100.0 %; of 1 runs 1 finished, 0 running, 0 failed)\n")
     again = call(*tiny(tmp_path))
     assert again.exit_code == 0
     assert "finished before" in again.stdout

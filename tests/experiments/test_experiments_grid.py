@@ -118,7 +118,7 @@ def test_killed_runs_and_workers_lose_nothing(folder: Path, alone: dict[str, Rec
         assert not (folder / cell.folder / "progress.json").exists()
         assert json.loads((folder / cell.folder / "environment.json").read_text())["threads"] == 1
     last = states[-1]
-    assert (last.finished, last.failed, last.running, last.total, last.share) == (4, 1, 0, 4, 1.0)
+    assert (last.finished, last.failed, last.running, last.total, last.share) == (4, 1, 0, 5, 1.0)
     table = json.loads((folder / "grid.json").read_text())
     assert [row["state"] for row in table["cells"]] == ["finished"] * 4 + ["failed"]
     assert table["cells"][0]["command"].startswith("spectraledge run modular/add --seed 1 --window 3 --every 4")

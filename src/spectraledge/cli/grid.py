@@ -117,10 +117,10 @@ def duration(seconds: float | None) -> str:
 
 def note(state: GridState) -> str:
     """A grid's state in a few words."""
-    left = "" if state.seconds_left is None else f", at most {duration(state.seconds_left)} left"
+    left = "" if not state.seconds_left else f", at most {duration(state.seconds_left)} left"
     return (
-        f"{state.finished} finished, {state.running} running, {state.failed} failed, "
-        f"{100 * state.share:.1f} % of all steps{left}"
+        f"({100 * state.share:.1f} %; of {state.total} runs {state.finished} finished, {state.running} running, "
+        f"{state.failed} failed{left})"
     )
 
 
@@ -132,7 +132,9 @@ def _display(name: str) -> Iterator[Any]:
     def show(state: GridState) -> None:
         nonlocal told
         over = state.finished + state.failed == state.total
-        if sys.stderr.isatty() or over or time.monotonic() - told >= _SECONDS:
+        # All steps can be done before their processes have ended; the line that tells so is the last.
+        later = state.share < 1 and time.monotonic() - told >= _SECONDS
+        if sys.stderr.isatty() or over or later:
             told = time.monotonic()
             progress.update(state.steps_done, state.steps, note(state))
 

@@ -21,7 +21,6 @@ def local_pool(jobs: int, address: str | None) -> Iterator[Submit]:
     """Processes of this machine."""
     if address is not None:
         raise SettingError(f"address must be given with engine ray or dask only; got {address}. Leave it out.")
-    require("joblib", "grid")
     yield lambda tasks: _parallel(tasks, jobs, backend="loky")
 
 
@@ -29,7 +28,8 @@ def local_pool(jobs: int, address: str | None) -> Iterator[Submit]:
 def ray_pool(jobs: int, address: str | None) -> Iterator[Submit]:
     """Actors of the Ray cluster at ``address``, or of one of ``jobs`` processes on this machine."""
     ray: Any = require("ray", "ray")
-    joblib: Any = require("joblib", "ray")
+    import joblib
+
     backend: Any = require("ray.util.joblib.ray_backend", "ray")
 
     class Backend(backend.RayBackend):
@@ -55,7 +55,8 @@ def ray_pool(jobs: int, address: str | None) -> Iterator[Submit]:
 def dask_pool(jobs: int, address: str | None) -> Iterator[Submit]:
     """Workers of the Dask cluster at ``address``, or of one of ``jobs`` processes on this machine."""
     distributed: Any = require("distributed", "dask")
-    joblib: Any = require("joblib", "dask")
+    import joblib
+
     if address is not None:
         with distributed.Client(address) as client, joblib.parallel_config("dask", client=client):
             yield lambda tasks: _parallel(tasks, jobs)
@@ -75,7 +76,8 @@ POOLS: dict[str, Callable[[int, str | None], Any]] = {"local": local_pool, "ray"
 
 def _parallel(tasks: Sequence[Task], jobs: int, **backend: Any) -> Iterator[Outcome]:
     """Outcomes as they come."""
-    joblib: Any = require("joblib", "grid")
+    import joblib
+
     # One run a batch, sent when a worker is free: others would wait behind a long one.
     parallel = joblib.Parallel(
         n_jobs=jobs, batch_size=1, pre_dispatch="n_jobs", return_as="generator_unordered", **backend

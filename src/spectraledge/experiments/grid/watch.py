@@ -62,8 +62,8 @@ def grid_state(
     """How far a grid has come.
 
     Args:
-        runs: All of it.
-        outcomes: Those that have ended, by the names of their folders.
+        runs: Those that can be run.
+        outcomes: Those that have ended or cannot be run, by the names of their folders.
         jobs: Runs at once.
         paces: Seconds a step by kind of run, kept from one look to the next; filled here.
     """
@@ -87,7 +87,7 @@ def grid_state(
         finished=sum(states),
         failed=len(states) - sum(states),
         running=min(running, jobs),
-        total=len(runs),
+        total=len({run.folder.name for run in runs} | outcomes.keys()),
         steps_done=done,
         steps=sum(run.steps for run in runs),
         seconds_left=_seconds_left(left, paces, jobs),
