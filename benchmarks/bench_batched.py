@@ -23,7 +23,7 @@ from scipy.stats import ks_2samp, permutation_test
 from spectraledge.detect.grok import grok_steps
 from spectraledge.experiments.batched import run_batched, step_seconds
 
-# Groks near step 1,400: 5 s of one core a run.
+# Groks near step 1,400: 7 s of one core a run.
 SMALL_WORLD = {
     "p": 23,
     "d_model": 32,

@@ -64,3 +64,13 @@ def test_names_and_mistakes() -> None:
     with pytest.raises(SettingError, match="a grid must be known by name; got modular"):
         call("modular", "--out", "nowhere")
     assert duration(59.6) == "0:01:00"
+
+
+def test_a_single_run_says_what_it_would_cost() -> None:
+    words = ["run", "quadratic", "--set", "steps=40", "--every", "2", "--window", "3", "--dry-run", "--json"]
+    from spectraledge.cli.app import app as whole
+
+    done = CliRunner().invoke(whole, words, catch_exceptions=False)
+    content = json.loads(done.stdout)
+    assert content["runs"] == 1
+    assert content["kinds"][0]["seconds_a_step"] > 0

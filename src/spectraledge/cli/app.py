@@ -6,7 +6,7 @@ Imports torch nowhere but inside the commands that compute with it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -219,6 +219,9 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: o.Overwrite = False,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 0 for none.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure 20 steps and say what the run would cost.")
+    ] = False,
     json: o.Json = False,
 ) -> None:
     """Train a catalogued experiment under the monitor."""
@@ -226,19 +229,33 @@ def run(
     from ..experiments.settings import parse_settings
 
     settings = parse_settings(set_ or [])
+    recorded: dict[str, Any] = {
+        "window": window,
+        "every": every,
+        "lags": lags,
+        "blocks": blocks,
+        "decay_products": decay_products,
+        "probe_every": probe_every,
+        "probe": parse_settings(probe or []),
+    }
+    if dry_run:
+        from ..experiments.grid import Cell, plan_grid
+        from .grid import print_cost
+
+        chosen = int(settings.pop("seed", "42")) if seed is None else seed
+        content = plan_grid([Cell(name.replace("/", "-"), name, chosen, "", settings, recorded)]).as_dict()
+        if json:
+            print_json(content)
+        else:
+            print_cost(content)
+        return
     with Progress(name) as progress:
         recording = run_experiment(
             name,
             seed=seed,
             out=out,
             settings=settings,
-            window=window,
-            every=every,
-            lags=lags,
-            blocks=blocks,
-            decay_products=decay_products,
-            probe_every=probe_every,
-            probe=parse_settings(probe or []),
+            **recorded,
             resume=resume,
             overwrite=overwrite,
             checkpoint_every=checkpoint_every,
