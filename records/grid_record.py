@@ -3,8 +3,8 @@
     python records/grid_record.py GRID_FOLDER records/DATE_NAME [--layers PATTERN]
 
 Each run's recording is merged to one block ("all"), unless its layers are asked for, and stands beside its
-config.json and environment.json. table.json holds the raw values, one row a run; table.md the same by experiment and arm;
-figure.png test accuracy and the two leading ratios of singular values over training.
+config.json and environment.json. table.json holds the raw values, one row a run; table.md the same by experiment
+and arm; figure.png test accuracy and the two leading ratios of singular values over training.
 """
 
 from __future__ import annotations

@@ -169,7 +169,9 @@ def test_dragging_zooms_and_the_other_panels_follow(wide: Visit) -> None:
     assert x_range(wide, "ratio_profile-0") == positions
     wide.page.mouse.dblclick(x, y)
     wide.page.wait_for_function(
-        "low => document.getElementById('norms-1')._fullLayout.xaxis.range[0] < low + 1", arg=before[0], timeout=30_000
+        "low => document.getElementById('norms-1')._fullLayout.xaxis.range[0] < low + 1",
+        arg=before[0],
+        timeout=30_000,
     )
     assert x_range(wide, "singular_values-0") == pytest.approx(before)
     assert wide.said == []

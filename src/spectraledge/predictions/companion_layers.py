@@ -52,7 +52,9 @@ class _Layers:
 
 
 def _judge(runs: Sequence[Run], context: Context) -> Verdict:
-    found = each(some(runs, _MOST_RUNS), lambda run: _layers(run, context))
+    # Most runs of a record are merged to one block: those that tell their layers are found first.
+    apart = [run for run, _ in each(runs, layers_of)]
+    found = each(some(apart, _MOST_RUNS), lambda run: _layers(run, context))
     means = [float(common(x.log_ratio)) for _, x in found]
     block = 2 * context.window
 

@@ -53,6 +53,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         )
     values = [value for *_, value in contrasts]
     interval = cluster_bootstrap(np.mean, values, n_boot=N_BOOT, rng=context.rng(211), interval="t")
+    at_loss = sum(len(z) for _, _, x, y, _ in contrasts for z in _matched(x, y))
     whole = float(np.mean([_contrast(x.guarded, y.guarded) for _, _, x, y, _ in contrasts]))
     nulls = [(_nulls(a, context), _nulls(b, context)) for a, b, *_ in contrasts]
     pooled: dict[str, Array] = {}
@@ -90,7 +91,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
         value=float(interval.value),
         interval=ends(interval),
         interval_method=f"bootstrap over {len(values)} pairs, Student's t",
-        n={"pairs": len(values), "blocks": blocks},
+        n={"pairs": len(values), "blocks": blocks, "windows at matched loss": float(at_loss)},
         null=closest,
         null_pass_rate=rate,
         p=p,
