@@ -1,13 +1,14 @@
 """Models trained as one computation against one by one: time, and the grok steps they lead to.
 
     python benchmarks/bench_batched.py [--models 8] [--threads 1] [--device cpu] [--set p=97 ...]
-    python benchmarks/bench_batched.py --distributions [--seeds 12]
+    python benchmarks/bench_batched.py --distributions [--seeds 12] [--out FOLDER]
 
 Times are those of one optimizer step of one model of the modular runs. With more than one thread they are also held
 against as many processes of one thread each, which train one by one side by side. --clock process tells CPU seconds,
 which a busy machine does not stretch. --distributions trains a small grokking world both ways and compares the grok
 steps by a two-sample permutation test of means and by Kolmogorov and Smirnov's; a difference of seeds is much larger
-than one of rounding, so the paired differences are told too.
+than one of rounding, so the paired differences are told too. With --out a call that was stopped goes on; its seconds are then
+those of the last call alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import multiprocessing
 import time
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import ks_2samp, permutation_test
@@ -72,11 +74,13 @@ def timing(options: argparse.Namespace) -> dict[str, object]:
 
 def distributions(options: argparse.Namespace) -> dict[str, object]:
     settings = SMALL_WORLD | dict(pair.split("=", 1) for pair in options.set)
-    cells = [("modular/add", {**settings, "seed": seed}, None) for seed in range(1, options.seeds + 1)]
+    seeds = range(1, options.seeds + 1)
     found, seconds = {}, {}
     for size in (1, options.seeds):
         began = time.process_time()
-        recordings = run_batched(cells, size=size, window=3, every=100)
+        folders = [None if options.out is None else options.out / f"{size}" / f"{seed}" for seed in seeds]
+        cells = [("modular/add", {**settings, "seed": seed}, folder) for seed, folder in zip(seeds, folders)]
+        recordings = run_batched(cells, size=size, window=3, every=100, resume=options.out is not None)
         seconds[size] = round(time.process_time() - began, 1)
         groks = [grok_steps(*recording.metrics["test_accuracy"]).first_095.step for recording in recordings]
         found[size] = np.array([np.nan if grok is None else grok for grok in groks])
@@ -113,6 +117,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--distributions", action="store_true")
     parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     print(json.dumps(distributions(options) if options.distributions else timing(options), indent=2))
 

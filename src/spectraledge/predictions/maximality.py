@@ -103,8 +103,8 @@ def _cuts(run: Run, context: Context) -> _Cuts:
 def _of_events(study: EventStudy, found: Sequence[tuple[Run, _Cuts]]) -> Verdict:
     if not study.n_events:
         raise DataError(
-            f"a gap must collapse at k* with a match at another cut of like strength and time; none does in {len(found)} "
-            "runs. Record longer runs, or put an intervention study beside them."
+            f"a gap must collapse at k* with a match at another cut of like strength and time; none does in "
+            f"{len(found)} runs. Record longer runs, or put an intervention study beside them."
         )
     smallest = max(1.0 / (1.0 + _RENAMINGS), 1.0 / float(np.prod([_renamings(x) for _, x in found])))
     balanced = bool(np.all(np.abs(study.imbalance) <= _UNBALANCED))
