@@ -7,8 +7,8 @@ Times are those of one optimizer step of one model of the modular runs. With mor
 against as many processes of one thread each, which train one by one side by side. --clock process tells CPU seconds,
 which a busy machine does not stretch. --distributions trains a small grokking world both ways and compares the grok
 steps by a two-sample permutation test of means and by Kolmogorov and Smirnov's; a difference of seeds is much larger
-than one of rounding, so the paired differences are told too. With --out a call that was stopped goes on; its seconds are then
-those of the last call alone.
+than one of rounding, so the paired differences are told too. With --out a call that was stopped goes on, and its
+seconds are those of the last call alone.
 """
 
 from __future__ import annotations
