@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..errors import SettingError
+from .own_step import OwnStep
 
 
-class FrozenAdamW(Optimizer):
+class FrozenAdamW(OwnStep):
     """theta <- (1 - lr omega) theta - lr m / sqrt(v), m <- beta m + (1 - beta) gradient, v given and fixed.
 
     No bias correction: v needs none, and m's would make the map differ from step to step for some
@@ -54,21 +54,9 @@ class FrozenAdamW(Optimizer):
                 "exp_avg_sq": v.detach().to(parameter).clone(),
             }
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One optimizer step; ``closure`` recomputes the loss where given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            lr, beta = group["lr"], group["betas"][0]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                state["step"] += 1
-                state["exp_avg"].mul_(beta).add_(parameter.grad, alpha=1 - beta)
-                parameter.mul_(1 - lr * group["weight_decay"])
-                parameter.addcdiv_(state["exp_avg"], state["exp_avg_sq"].sqrt(), value=-lr)
-        return loss
+    def _update(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        state, lr, beta = self.state[parameter], group["lr"], group["betas"][0]
+        state["step"] += 1
+        state["exp_avg"].mul_(beta).add_(gradient, alpha=1 - beta)
+        parameter.mul_(1 - lr * group["weight_decay"])
+        parameter.addcdiv_(state["exp_avg"], state["exp_avg_sq"].sqrt(), value=-lr)

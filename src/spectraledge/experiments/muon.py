@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Muon
 
+from .own_step import OwnStep
 
-class FullPrecisionMuon(Muon):
+
+class FullPrecisionMuon(OwnStep, Muon):
     """``torch.optim.Muon``, orthogonalising in the parameters' type instead of bfloat16.
 
     The rule, the arguments and the state are those of ``torch.optim.Muon`` with its original learning-rate
@@ -23,27 +25,15 @@ class FullPrecisionMuon(Muon):
         **kwargs: As ``torch.optim.Muon``.
     """
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One optimizer step; ``closure`` recomputes the loss where given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            lr, beta = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                buffer = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - beta)
-                direction = parameter.grad.lerp(buffer, beta) if group["nesterov"] else buffer
-                update = orthogonalise(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                rows, columns = parameter.shape
-                parameter.mul_(1 - lr * group["weight_decay"])
-                parameter.add_(update, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
-        return loss
+    def _update(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        lr, beta = group["lr"], group["momentum"]
+        buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        buffer.lerp_(gradient, 1 - beta)
+        direction = gradient.lerp(buffer, beta) if group["nesterov"] else buffer
+        update = orthogonalise(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        rows, columns = parameter.shape
+        parameter.mul_(1 - lr * group["weight_decay"])
+        parameter.add_(update, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
 
 
 def orthogonalise(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float = 1e-7) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
+from torch import Tensor
 from torch.optim import SGD
 
+from .own_step import OwnStep
 
-class DecoupledNesterov(SGD):
+
+class DecoupledNesterov(OwnStep, SGD):
     """theta <- (1 - lr omega) theta - lr (g + mu b), b <- mu b + g.
 
     ``torch.optim.SGD`` with ``nesterov=True`` adds its decay to the gradient, where momentum multiplies it.
@@ -29,24 +31,12 @@ class DecoupledNesterov(SGD):
         for group in self.param_groups:
             group["decoupled_weight_decay"] = True
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One optimizer step; ``closure`` recomputes the loss where given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            lr, mu = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                # torch's own first step: the buffer starts as the gradient
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = parameter.grad.clone()
-                else:
-                    state["momentum_buffer"].mul_(mu).add_(parameter.grad)
-                parameter.mul_(1 - lr * group["weight_decay"])
-                parameter.add_(parameter.grad.add(state["momentum_buffer"], alpha=mu), alpha=-lr)
-        return loss
+    def _update(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        state, lr, mu = self.state[parameter], group["lr"], group["momentum"]
+        # torch's own first step: the buffer starts as the gradient
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = gradient.clone()
+        else:
+            state["momentum_buffer"].mul_(mu).add_(gradient)
+        parameter.mul_(1 - lr * group["weight_decay"])
+        parameter.add_(gradient.add(state["momentum_buffer"], alpha=mu), alpha=-lr)

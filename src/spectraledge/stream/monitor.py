@@ -37,12 +37,12 @@ from .ring import Row, UpdateRing
 from .span import directions
 from .state import load_file, pack, save_file, unpack
 from .steps import StepCounter
-from .watch import Watch
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ..recording import Recording
+    from .watch import Watch
 
 logger = logging.getLogger("spectraledge")
 
@@ -95,8 +95,7 @@ class Monitor:
             self._prober = Prober(settings.probe, model, optimizers, settings.window)
         self._watch: Watch | None = None
         if settings.events:
-            named = settings.events if isinstance(settings.events, tuple) else None
-            self._watch = Watch(settings.window, named)
+            self._start_watch(settings.events if isinstance(settings.events, tuple) else None)
         self.plan = cost.make_plan(
             self._ring.blocks.n_parameters,
             len(self._ring.blocks.names),
@@ -222,9 +221,8 @@ class Monitor:
             >>> with se.attach(model, optimizer, window=4, every=1) as monitor:
             ...     monitor.on_event(lambda event: print(event.step, event.kind))
         """
-        if self._watch is None:
-            self._watch = Watch(self.settings.window)
-        self._watch.add(callback)
+        watch = self._watch or self._start_watch(None)
+        watch.add(callback)
 
     def detach(self) -> None:
         """Take the hooks off and close the recording. Safe to call twice."""
@@ -402,12 +400,13 @@ class Monitor:
             if self.settings.on_error == "raise":
                 raise
             self._prober = None
-            warnings.warn(
-                f"spectraledge stopped probing at step {step}; training and recording go on. "
-                f"{type(error).__name__}: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _warn(f"spectraledge stopped probing at step {step}; training and recording go on", error)
+
+    def _start_watch(self, detectors: Sequence[str] | None) -> Watch:
+        from .watch import Watch  # most runs look for no events, and need not load what does
+
+        self._watch = watch = Watch(self.settings.window, detectors)
+        return watch
 
     def _look(self, watch: Watch, step: int, row: Row) -> None:
         """Detectors that fail end detection, not the recording."""
@@ -417,12 +416,7 @@ class Monitor:
             if self.settings.on_error == "raise":
                 raise
             self._watch = None
-            warnings.warn(
-                f"spectraledge stopped looking for events at step {step}; training and recording go on. "
-                f"{type(error).__name__}: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _warn(f"spectraledge stopped looking for events at step {step}; training and recording go on", error)
             return
         for event in events:
             self._writer.write("event", **event.to_fields())
@@ -636,12 +630,11 @@ class Monitor:
             raise error
         self._dead = True
         self._counter.remove()
-        warnings.warn(
-            f"spectraledge stopped monitoring at step {self._counter.count}; training goes on. "
-            f"{type(error).__name__}: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn(f"spectraledge stopped monitoring at step {self._counter.count}; training goes on", error)
+
+
+def _warn(what: str, error: Exception) -> None:
+    warnings.warn(f"{what}. {type(error).__name__}: {error}", RuntimeWarning, stacklevel=3)
 
 
 def _describe_groups(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from .encoder import pre_norm_encoder
+
 
 class DyckTransformer(nn.Module):
     """Pre-norm encoder under a causal mask, read at every position.
@@ -45,16 +47,7 @@ class DyckTransformer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(3, d_model)
         self.position = nn.Embedding(positions, d_model)
-        layer = nn.TransformerEncoderLayer(
-            d_model,
-            heads,
-            dim_feedforward=d_hidden,
-            dropout=0.0,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.encoder = pre_norm_encoder(d_model, layers, heads, d_hidden)
         self.norm = nn.LayerNorm(d_model)
         self.head = nn.Linear(d_model, n_classes)
         # True where attention is forbidden: to later positions. Not part of the saved state: nothing is learned.

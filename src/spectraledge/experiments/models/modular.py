@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from .encoder import pre_norm_encoder
+
 
 class ModularTransformer(nn.Module):
     """Pre-norm encoder over the two tokens, read at the first.
@@ -35,16 +37,7 @@ class ModularTransformer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(p, d_model)
         self.position = nn.Parameter(torch.randn(2, d_model) / d_model**0.5)
-        layer = nn.TransformerEncoderLayer(
-            d_model,
-            heads,
-            dim_feedforward=d_hidden,
-            dropout=0.0,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.encoder = pre_norm_encoder(d_model, layers, heads, d_hidden)
         self.norm = nn.LayerNorm(d_model)
         self.head = nn.Linear(d_model, p)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from ..models.deep_linear import DeepLinear
 from ..settings import DeepLinearSettings
 from .base import Experiment
-from .streams import noise_generator
+from .streams import OwnBatches
 
 Array = NDArray[np.float64]
 LossFunction = Callable[[nn.Module], Tensor]
@@ -78,7 +77,7 @@ def linear_init(settings: DeepLinearSettings, data: LinearData) -> list[Array]:
     return [factor * after @ before.T for before, after in pairwise(ends)]
 
 
-class DeepLinearTask:
+class DeepLinearTask(OwnBatches):
     """Half the squared error, summed over outputs and averaged over inputs.
 
     Args:
@@ -93,7 +92,7 @@ class DeepLinearTask:
         linear = torch.from_numpy(self.data.map)
         inputs = (torch.from_numpy(values) for values in (self.data.train, self.data.test))
         self._train, self._test = ((x.to(dtype), (x @ linear.T).to(dtype)) for x in inputs)
-        self._rng = noise_generator(settings.seed, stream)
+        self._start_batches(settings.seed, stream)
 
     def draw(self) -> Tensor | None:
         """Indices (batch) of training inputs; None, with nothing drawn, for the full batch."""
@@ -119,23 +118,6 @@ class DeepLinearTask:
     def probe_losses(self) -> tuple[LossFunction, LossFunction]:
         """Training and test loss of all inputs, as functions of the model; they draw nothing."""
         return (lambda model: _half_square(model, *self._train), lambda model: _half_square(model, *self._test))
-
-    def replica(self, stream: int) -> DeepLinearTask:
-        """The same data with an independent sequence of batches, at its beginning; ``stream`` 1 and above.
-
-        Raises:
-            SettingError: If stream is below 1.
-        """
-        noise_generator(self._settings.seed, stream, replica=True)
-        return DeepLinearTask(self._settings, stream)
-
-    def state(self) -> dict[str, Any]:
-        """State of the batch generator."""
-        return dict(self._rng.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Put the batch generator back."""
-        self._rng.bit_generator.state = state
 
 
 def deep_linear_experiment(settings: DeepLinearSettings) -> Experiment:

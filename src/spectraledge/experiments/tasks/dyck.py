@@ -7,7 +7,6 @@ beside accuracies that do not.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..models.dyck import DyckTransformer
 from ..settings.dyck import DyckSettings
 from .base import Experiment, Loss
 from .dyck_data import IGNORED, dyck_data
-from .streams import noise_generator
+from .streams import OwnBatches
 
 # Sequences evaluated at once, sorted by length: each chunk is cut to its longest.
 _CHUNK = 64
@@ -31,7 +30,7 @@ _CHUNK = 64
 _PROBED = 500
 
 
-class DyckTask:
+class DyckTask(OwnBatches):
     """Mean cross-entropy over the brackets of batches drawn with replacement.
 
     Args:
@@ -46,7 +45,7 @@ class DyckTask:
         self._train = self._sequences(data.order[: data.n_train])
         self._probed = self._sequences(data.order[data.n_train :][:_PROBED])
         self._chunks = _chunks(data.scored.sum(axis=1))
-        self._rng = noise_generator(settings.seed, stream)
+        self._start_batches(settings.seed, stream)
 
     def _place(self, values: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(values).to(self._settings.device)
@@ -124,24 +123,6 @@ class DyckTask:
         tokens, targets = (values[self._place(rows)] for values in self._train)
         at = self._place(place), self._place(column)
         return lambda model: model(tokens)[at], kernel_cross_entropy(targets[at])
-
-    def replica(self, stream: int) -> DyckTask:
-        """The same data, shared, with batches of its own.
-
-        Raises:
-            SettingError: If stream is below 1.
-        """
-        twin = copy.copy(self)
-        twin._rng = noise_generator(self._settings.seed, stream, replica=True)
-        return twin
-
-    def state(self) -> dict[str, Any]:
-        """State of the batch generator."""
-        return dict(self._rng.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Put the batch generator back."""
-        self._rng.bit_generator.state = state
 
 
 def dyck_experiment(settings: DyckSettings) -> Experiment:

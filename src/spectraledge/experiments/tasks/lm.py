@@ -5,7 +5,6 @@ Source: the TinyStories runs of arXiv:2603.28964 (crops, padding, loss and probe
 
 from __future__ import annotations
 
-import copy
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from ..settings.lm import LanguageSettings
 from ..text import Corpus, Documents, build_corpus
 from .base import Experiment, Loss
 from .key_retrieval import KeyRetrieval, RetrievalSet
-from .streams import noise_generator
+from .streams import OwnBatches
 
 # Crops of either probe loss: what a small batch holds.
 _PROBED = 16
@@ -114,7 +113,7 @@ def evenly_spaced(total: int, n: int) -> Numbers:
     return np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
 
 
-class LanguageTask:
+class LanguageTask(OwnBatches):
     """Mean cross-entropy of the next token, that of answers to key questions added with a weight of its own.
 
     Which text a batch comes from and the weight of answers follow from how many batches were drawn before:
@@ -145,7 +144,7 @@ class LanguageTask:
         self._asked: dict[str, RetrievalSet] = {}
         if self.retrieval is not None:
             self._asked = {"in": self.retrieval.test_set(far=False), "ood": self.retrieval.test_set(far=True)}
-        self._rng = noise_generator(settings.seed, stream)
+        self._start_batches(settings.seed, stream)
         self._drawn = 0
 
     def _crops(self, corpus: Corpus, side: str, text: str) -> Crops:
@@ -251,24 +250,14 @@ class LanguageTask:
         tokens, targets = batch.tokens[: int(crop.max()) + 1], batch.targets[crop, place]
         return lambda model: model(tokens)[crop, place], kernel_cross_entropy(targets)
 
-    def replica(self, stream: int) -> LanguageTask:
-        """The same data, shared, with batches of its own, at the step where this task stands.
-
-        Raises:
-            SettingError: If stream is below 1.
-        """
-        twin = copy.copy(self)
-        twin._rng = noise_generator(self._settings.seed, stream, replica=True)
-        return twin
-
     def state(self) -> dict[str, Any]:
         """State of the batch generator, and how many batches were drawn."""
-        return {"drawn": self._drawn, "generator": dict(self._rng.bit_generator.state)}
+        return {"drawn": self._drawn, "generator": super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put the batch generator and the count back."""
         self._drawn = int(state["drawn"])
-        self._rng.bit_generator.state = state["generator"]
+        super().load_state(state["generator"])
 
 
 def language_experiment(settings: LanguageSettings) -> Experiment:

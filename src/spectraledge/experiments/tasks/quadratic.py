@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +12,12 @@ from ..models.quadratic import ParameterVector
 from ..settings import QuadraticSettings
 from .base import Experiment
 from .quadratic_world import QuadraticWorld, quadratic_world
-from .streams import noise_generator
+from .streams import OwnBatches
 
 LossFunction = Callable[[nn.Module], Tensor]
 
 
-class QuadraticTask:
+class QuadraticTask(OwnBatches):
     """Loss (theta - c)^T H (theta - c) / 2 + <xi, theta>, so that the gradient is H (theta - c) + xi exactly.
 
     Args:
@@ -33,7 +32,7 @@ class QuadraticTask:
         self._modes = None if settings.basis == "identity" else self._tensor(self.world.modes)
         self._optimum, self._val_optimum = self._tensor(self.world.optimum), self._tensor(self.world.val_optimum)
         self._noise_scale = np.sqrt(self.world.noise_variance)
-        self._rng = noise_generator(settings.seed, stream)
+        self._start_batches(settings.seed, stream)
 
     def draw(self) -> Tensor | None:
         """Gradient noise xi (n) of the next step; None, with nothing drawn, where there is no noise."""
@@ -60,23 +59,6 @@ class QuadraticTask:
             lambda model: self._full(model(), self._optimum),
             lambda model: self._full(model(), self._val_optimum),
         )
-
-    def replica(self, stream: int) -> QuadraticTask:
-        """The same world with an independent noise, at its beginning; ``stream`` 1 and above.
-
-        Raises:
-            SettingError: If stream is below 1.
-        """
-        noise_generator(self._settings.seed, stream, replica=True)
-        return QuadraticTask(self._settings, stream)
-
-    def state(self) -> dict[str, Any]:
-        """State of the noise generator."""
-        return dict(self._rng.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Put the noise generator back."""
-        self._rng.bit_generator.state = state
 
     def _full(self, theta: Tensor, optimum: Tensor) -> Tensor:
         away = theta - optimum

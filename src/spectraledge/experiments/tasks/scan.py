@@ -6,9 +6,7 @@ command is a training command.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,7 @@ from ..settings.scan import ScanSettings
 from .base import Experiment, Loss
 from .scan_data import ACTION_COLUMNS, COMMAND_COLUMNS, IGNORED, ScanLines, scan_data
 from .scan_grammar import ACTION_WORDS, COMMAND_WORDS
-from .streams import noise_generator
+from .streams import OwnBatches
 
 # Training commands that are evaluated: all 2,048 would take four times the time of the test set.
 _EVALUATED = 512
@@ -41,7 +39,7 @@ _SPECIAL = 3
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
-class ScanTask:
+class ScanTask(OwnBatches):
     """Mean cross-entropy over actions and EOS of batches drawn with replacement, the true actions fed in.
 
     Args:
@@ -52,7 +50,7 @@ class ScanTask:
     def __init__(self, settings: ScanSettings, stream: int = 0) -> None:
         self._settings = settings
         self.train, self.test = (_Placed.on(settings.device, lines) for lines in scan_data(settings))
-        self._rng = noise_generator(settings.seed, stream)
+        self._start_batches(settings.seed, stream)
 
     def draw(self) -> Batch:
         """Commands ``(batch, 11)``, inputs and targets, both ``(batch, longest)``."""
@@ -110,24 +108,6 @@ class ScanTask:
             lambda model: model(commands, inputs)[command, action],
             kernel_cross_entropy(targets[command, action]),
         )
-
-    def replica(self, stream: int) -> ScanTask:
-        """The same data, shared, with batches of its own.
-
-        Raises:
-            SettingError: If stream is below 1.
-        """
-        twin = copy.copy(self)
-        twin._rng = noise_generator(self._settings.seed, stream, replica=True)
-        return twin
-
-    def state(self) -> dict[str, Any]:
-        """State of the batch generator."""
-        return dict(self._rng.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Put the batch generator back."""
-        self._rng.bit_generator.state = state
 
 
 def scan_experiment(settings: ScanSettings) -> Experiment:

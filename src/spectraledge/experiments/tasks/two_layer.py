@@ -5,9 +5,6 @@ Source: arXiv:2509.21519 and the author's published eigengap runs of it (pairs, 
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,7 +13,7 @@ from ...kernel import OutputLoss, from_function
 from ..models.two_layer import TwoLayer
 from ..settings.two_layer import TwoLayerSettings
 from .base import Experiment, Loss
-from .streams import noise_generator
+from .streams import OwnBatches
 
 _PLACEBO_STREAM = 6
 Data = tuple[Tensor, Tensor]
@@ -46,7 +43,7 @@ def two_layer_data(settings: TwoLayerSettings) -> tuple[Data, Data]:
     return (tokens[:n], targets[:n]), (tokens[n:], targets[n:])
 
 
-class TwoLayerTask:
+class TwoLayerTask(OwnBatches):
     """Squared distance between centred outputs and centred one-hot targets, a mean over pairs.
 
     Args:
@@ -57,7 +54,7 @@ class TwoLayerTask:
         self._settings = settings
         train, test = two_layer_data(settings)
         self._train, self._test = ((x.to(settings.device), y.to(settings.device)) for x, y in (train, test))
-        self._rng = noise_generator(settings.seed, 0)
+        self._start_batches(settings.seed, 0)
 
     def draw(self) -> Data:
         """Tokens ``(batch, 2)`` and targets ``(batch,)``; the training set, with nothing drawn, for full batches."""
@@ -91,24 +88,6 @@ class TwoLayerTask:
         """Outputs ``(n, p)`` of the first ``n`` training pairs, and their loss as a function of them."""
         tokens, targets = self._train[0][:n], self._train[1][:n]
         return lambda model: model(tokens), from_function(lambda outputs: centred_square(outputs, targets))
-
-    def replica(self, stream: int) -> TwoLayerTask:
-        """The same data, shared, with batches of its own; ``stream`` 1 and above.
-
-        Raises:
-            SettingError: If stream is below 1.
-        """
-        twin = copy.copy(self)
-        twin._rng = noise_generator(self._settings.seed, stream, replica=True)
-        return twin
-
-    def state(self) -> dict[str, Any]:
-        """State of the batch generator."""
-        return dict(self._rng.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Put the batch generator back."""
-        self._rng.bit_generator.state = state
 
 
 def two_layer_experiment(settings: TwoLayerSettings) -> Experiment:
