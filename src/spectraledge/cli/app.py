@@ -333,12 +333,13 @@ def report(
     json: o.Json = False,
 ) -> None:
     """One self-contained page of figures on one or several runs."""
-    from ..predictions import verify as judge
     from ..reporting import figures as write_figures
     from ..reporting import report as write_report
 
     verdicts = None
     if verify:
+        from ..predictions import verify as judge
+
         with Progress("predictions") as progress:
             verdicts = judge(runs, window=window, progress=progress.update)
     content: Content = {"report": str(write_report(runs, out, window=window, verdicts=verdicts))}

@@ -17,7 +17,7 @@ from ..theory.phase_surrogates import phase_randomised
 from ..theory.spectrum import effective_rank
 from .context import Array, Context
 from .counted import held_out_loss
-from .phases import _plain_ratio as plain_ratio
+from .phases import plain_ratio
 from .pooled import author_says, each, ends, mean_draws, null_p, over_runs, some, word
 from .position import log_guarded_ratio
 from .registry_types import Prediction

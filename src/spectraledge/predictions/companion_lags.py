@@ -14,7 +14,7 @@ from ..theory.permutation import lagged_correlations
 from ..theory.phase_surrogates import phase_randomised
 from .context import Array, Context
 from .counted import counted, held_out_loss, smallest_rate
-from .phases import _plain_ratio as plain_ratio
+from .phases import plain_ratio
 from .pooled import author_says, each, some
 from .position import log_guarded_ratio
 from .registry_types import Prediction

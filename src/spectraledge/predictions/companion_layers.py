@@ -14,9 +14,10 @@ from ..theory.lagged_correlation import polynomial_residual
 from ..theory.permutation import lagged_correlations
 from ..theory.phase_surrogates import phase_randomised
 from ..theory.surrogates import sample_gram
-from .context import Array, Context, windows_of
+from ..theory.window_series import moving_grams
+from .context import Array, Context
 from .counted import held_out_loss
-from .phases import _plain_ratio as plain_ratio
+from .phases import plain_ratio
 from .pooled import author_says, each, ends, mean_draws, null_p, over_runs, shifted, some, word
 from .position import log_guarded_ratio
 from .registry_types import Prediction
@@ -192,7 +193,7 @@ def _noise(part: Context, run: Run, n: int) -> Array:
     grams = sample_gram(
         np.ones(rows), float(np.median(known)), row_correlation=correlation, n_draws=_DRAWS, rng=part.rng(163)
     )
-    lam = np.linalg.eigvalsh(windows_of(grams, part.window))[..., ::-1]
+    lam = np.linalg.eigvalsh(moving_grams(grams, part.window))[..., ::-1]
     return log_guarded_ratio(np.sqrt(lam.clip(min=0.0)))
 
 

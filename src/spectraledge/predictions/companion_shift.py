@@ -15,7 +15,7 @@ from ..theory.coincidence import event_coincidence
 from ..theory.proportions import detector_table
 from .context import Array, Context
 from .counted import counted, held_out_loss
-from .phases import _plain_ratio as plain_ratio
+from .phases import plain_ratio
 from .pooled import author_says, each, some
 from .registry_types import Prediction
 from .runs import Run

@@ -11,8 +11,9 @@ from ..dynamics.verdict import LEVEL
 from ..errors import DataError
 from ..theory.bootstrap import BootstrapInterval, block_bootstrap
 from ..theory.surrogates import sample_gram
-from .context import Array, Context, windows_of
-from .noise_floor import _size as parameters_of
+from ..theory.window_series import moving_grams
+from .context import Array, Context
+from .noise_floor import parameters_of
 from .pooled import author_says, disjoint, each, ends, mean_draws, null_p, over_runs, some, word
 from .registry_types import Prediction
 from .runs import Run
@@ -129,7 +130,7 @@ def _power(runs: Sequence[Run], context: Context) -> float:
             grams = sample_gram(
                 norms, p_eff, row_correlation=correlation, coherence=coherence, n_draws=39, rng=context.rng(102)
             )
-            lam = np.linalg.eigvalsh(windows_of(grams, window)[:, ::window])
+            lam = np.linalg.eigvalsh(moving_grams(grams, window)[:, ::window])
             both.append(log_variation(np.sqrt(lam.clip(min=0.0))).mean(axis=1))
         found.append(np.mean(both[1] > np.quantile(both[0], 1.0 - LEVEL)))
     return float(np.mean(found)) if found else float("nan")

@@ -9,9 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dynamics.windows import grams_ending_at
 from ..errors import DataError, SettingError
 from ..recording import Spectra
 from ..theory.surrogates import NullKind, fit_null
+from ..theory.window_series import moving_grams
 from .runs import Run
 
 Array = NDArray[np.float64]
@@ -115,7 +117,7 @@ class Context:
                 f"a null must know the effective dimension of the noise; {run.name} does not tell it. "
                 "Record a longer run without seams."
             )
-        gram = _gram_of_band(rows)
+        gram = grams_ending_at(rows, len(rows), np.array([len(rows) - 1]))[0]
         correlation = np.zeros(len(gram))  # momentum reaches no further than two windows
         n_lags = min(len(gram), spectra.row_correlation.shape[1])
         correlation[:n_lags] = spectra.row_correlation[0, :n_lags]
@@ -124,25 +126,9 @@ class Context:
         found = np.empty((self.draws, len(gram) - self.window + 1, self.window))
         for first in range(0, self.draws, _CHUNK):
             part = found[first : first + _CHUNK]
-            histories = windows_of(model.sample(len(part), rng=rng), self.window)
+            histories = moving_grams(model.sample(len(part), rng=rng), self.window)
             part[:] = np.sqrt(np.linalg.eigvalsh(histories)[..., ::-1].clip(min=0.0))
         return found
-
-
-def windows_of(gram: Array, window: int) -> Array:
-    """(..., N - W + 1, W, W) Grams of all windows of histories (..., N, N)."""
-    starts = np.arange(gram.shape[-1] - window + 1)
-    index = starts[:, None] + np.arange(window)
-    return gram[..., index[:, :, None], index[:, None, :]]
-
-
-def _gram_of_band(band: Array) -> Array:
-    n, width = band.shape
-    gram = np.full((n, n), np.nan)
-    for lag in range(min(width, n)):
-        i = np.arange(lag, n)
-        gram[i, i - lag] = gram[i - lag, i] = band[i, lag]
-    return gram
 
 
 def _longest_stretch(known: NDArray[np.bool_]) -> slice:

@@ -49,7 +49,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     measured = [run for run in runs if _replicate_energy(run, context) is not None]
     kept = some(measured or runs)
     found = each(kept, lambda run: _floor(run, context, len(kept)))
-    sizes = {run.name: _size(run, context) for run in runs}
+    sizes = {run.name: parameters_of(run, context) for run in runs}
     by_run = {run.name: ratio for run, ratio in each(runs, lambda run: _ratio(run, context, sizes[run.name]))}
     ratios = list(by_run.values())
     known = [run for run in some(runs) if np.isfinite(sizes[run.name])]
@@ -121,7 +121,7 @@ def _judge(runs: Sequence[Run], context: Context) -> Verdict:
     )
 
 
-def _size(run: Run, context: Context) -> float:
+def parameters_of(run: Run, context: Context) -> float:
     """Parameters in the block; NaN where the recording does not say."""
     recording = run.recording
     names = [recording.blocks[i] for i in select_blocks(context.block, recording.blocks, recording.block_info)]

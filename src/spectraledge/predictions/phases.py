@@ -151,7 +151,7 @@ def _phases(run: Run, context: Context) -> _Phases:
     if name is None:
         return _Phases(three, int(fit.n_breaks), nulls, float("nan"), {}, {})
     loss = metric_at(run.recording, name, steps)
-    plain = _plain_ratio(sigma, spectra.floor[at])
+    plain = plain_ratio(sigma, spectra.floor[at])
     known = np.isfinite(loss) & np.isfinite(plain)
     if known.sum() < 12 or np.ptp(loss[known]) == 0.0:
         return _Phases(three, int(fit.n_breaks), nulls, float("nan"), {}, {})
@@ -180,7 +180,8 @@ def _others(run: Run, context: Context, at: np.ndarray, steps: Array) -> dict[st
     }
 
 
-def _plain_ratio(sigma: Array, floor: Array) -> Array:
+def plain_ratio(sigma: Array, floor: Array) -> Array:
+    """(N) largest sigma_j / sigma_{j+1} over all j of (N, W) singular values; NaN where none is resolved."""
     found = gap_ratios(sigma, floor)
     return np.where(np.isfinite(found).any(axis=1), np.fmax.reduce(found, axis=1), np.nan)
 

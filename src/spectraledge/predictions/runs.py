@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..detect.grok import GrokSteps, capability_series, grok_steps
 from ..errors import DataError
 from ..recording import Recording, load
-from ..recording.reader import recording_file
+from ..recording.reader import recordings_at
 
 Arm = Literal["decay", "no-decay", "placebo", "unknown"]
 RunSource = str | os.PathLike[str] | Recording
@@ -98,11 +98,7 @@ def find_runs(sources: RunSource | Iterable[RunSource]) -> list[Run]:
         if isinstance(source, Recording):
             runs.append(make_run(f"run-{len(runs) + 1}", source))
             continue
-        path = Path(source)
-        files = sorted(path.rglob("recording.jsonl")) if path.is_dir() else [recording_file(path)]
-        if not files:
-            raise DataError(f"{path} must hold recordings; got none below it. Name a run folder or one above it.")
-        runs += [make_run(str(file.parent), load(file)) for file in files]
+        runs += [make_run(str(file.parent), load(file)) for file in recordings_at(Path(source))]
     if not runs:
         raise DataError("there must be a run to judge; got none. Name a run folder or one above it.")
     return _shortened(runs)

@@ -57,6 +57,23 @@ class Log:
     path: Path | None = None
 
 
+def recordings_at(path: Path) -> list[Path]:
+    """The recordings that a path means, resolved: a file, that of a run folder, or all below a folder.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if path.is_file():
+        return [path.resolve()]
+    if (path / FILE_NAME).is_file():
+        return [(path / FILE_NAME).resolve()]
+    below = sorted(file.resolve() for file in path.rglob(FILE_NAME)) if path.is_dir() else []
+    if not below:
+        what = "no recording in it or below it" if path.is_dir() else "nothing there"
+        raise DataError(f"{path} must be a run folder or hold some; got {what}. Name a folder with {FILE_NAME}.")
+    return below
+
+
 def recording_file(path: str | os.PathLike[str]) -> Path:
     """The recording file meant by ``path``: a run folder, or the file itself.
 

@@ -6,16 +6,17 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import require
 from ..plots.kind import Kind
 from ..plots.panel import STEPS, Band, Line, Mark, Panel, Points, legend
-from ..predictions.rows import verdict_row
-from ..predictions.verdict import Verdict
 from .build import MAX_POINTS, figures_of
 from .header import command, table_groups
 from .runs import Run
+
+if TYPE_CHECKING:
+    from ..predictions.verdict import Verdict
 
 _FULL_RUNS = 4  # with more runs, each gets fewer points, so that the page keeps its size
 
@@ -60,7 +61,7 @@ def render(
     return environment.from_string(_text("page.html.j2")).render(
         title=title,
         summary=list(summary or []),
-        verdicts=[{"verdict": verdict, **verdict_row(verdict)} for verdict in verdicts or ()],
+        verdicts=_rows(verdicts) if verdicts else [],
         runs=runs,
         groups=table_groups(runs),
         commands=[command(run) for run in runs],
@@ -72,6 +73,12 @@ def render(
         script=jinja2.utils.markupsafe.Markup(_text("page.js")),
         figures=jinja2.utils.markupsafe.Markup(embed(figures)),
     )
+
+
+def _rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    from ..predictions.rows import verdict_row  # a page without verdicts need not load what judges
+
+    return [{"verdict": verdict, **verdict_row(verdict)} for verdict in verdicts]
 
 
 def embed(value: Any) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from ..predictions.verdict import Verdict
 from ..recording.select import BlockChoice
 from .page import render
 from .panels import View, all_panels, check_view
 from .runs import RunSource, find_runs
+
+if TYPE_CHECKING:
+    from ..predictions.verdict import Verdict
 
 
 def report(

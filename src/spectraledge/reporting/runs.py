@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, SettingError
+from ..errors import SettingError
 from ..recording import Recording, load
-from ..recording.reader import FILE_NAME
+from ..recording.reader import FILE_NAME, recordings_at
 
 RunSource = str | os.PathLike[str] | Recording
 
@@ -52,7 +52,7 @@ def find_runs(sources: RunSource | Iterable[RunSource], names: Sequence[str] | N
     found: list[Recording | Path] = []
     seen: set[Path] = set()
     for source in listed:
-        for item in [source] if isinstance(source, Recording) else _files(Path(source)):
+        for item in [source] if isinstance(source, Recording) else recordings_at(Path(source)):
             # A folder and its parent may both be named; equal recordings in memory are still several.
             if isinstance(item, Recording) or item not in seen:
                 found.append(item)
@@ -85,18 +85,6 @@ def distinct(parts: Sequence[tuple[str, ...]]) -> list[str]:
         labels.append("/".join(own[-n:]))
     repeated = {label for label, count in Counter(labels).items() if count > 1}
     return [f"{label} ({i + 1})" if label in repeated else label for i, label in enumerate(labels)]
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path.resolve()]
-    if (path / FILE_NAME).is_file():
-        return [(path / FILE_NAME).resolve()]
-    below = sorted(file.resolve() for file in path.rglob(FILE_NAME)) if path.is_dir() else []
-    if not below:
-        what = "no recording in it or below it" if path.is_dir() else "nothing there"
-        raise DataError(f"{path} must be a run folder or hold some; got {what}. Name a folder with {FILE_NAME}.")
-    return below
 
 
 def _parts(item: Recording | Path) -> tuple[str, ...]:

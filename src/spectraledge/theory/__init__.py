@@ -102,7 +102,7 @@ _HOME = {
     "thresholds": "OperatingPoint operating_point sensitivity_at tune_threshold",
     "unit_rows": "UnitRowDraws chi_square_quantile correlation_factor row_correlation_matrix",
     "width_slope": "WidthSlope",
-    "window_series": "WindowSeries check_horizon full_gram_windows future quantity",
+    "window_series": "WindowSeries check_horizon full_gram_windows future moving_grams quantity",
     "worst_cases": "WorstCase sharp_pair sharp_profile sharp_rotation unchanged_spectrum",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -285,7 +285,7 @@ if TYPE_CHECKING:
     from .thresholds import OperatingPoint, operating_point, sensitivity_at, tune_threshold
     from .unit_rows import UnitRowDraws, chi_square_quantile, correlation_factor, row_correlation_matrix
     from .width_slope import WidthSlope
-    from .window_series import WindowSeries, check_horizon, full_gram_windows, future, quantity
+    from .window_series import WindowSeries, check_horizon, full_gram_windows, future, moving_grams, quantity
     from .worst_cases import WorstCase, sharp_pair, sharp_profile, sharp_rotation, unchanged_spectrum
 
 

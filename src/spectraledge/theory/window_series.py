@@ -81,11 +81,13 @@ def full_gram_windows(gram: ArrayLike, window: int) -> tuple[Array, Array]:
         raise SettingError(
             f"gram must be (T, T) with T above the window {window}; got {gram.shape}. Record more updates."
         )
-    parts = []
-    for size in (window, window + 1):
-        start = np.arange(len(gram) - size + 1)[:, None] + np.arange(size)
-        parts.append(gram[start[:, :, None], start[:, None, :]])
-    return parts[0], parts[1]
+    return moving_grams(gram, window), moving_grams(gram, window + 1)
+
+
+def moving_grams(gram: Array, window: int) -> Array:
+    """(..., T - W + 1, W, W) Grams of all windows of records (..., T, T)."""
+    index = np.arange(gram.shape[-1] - window + 1)[:, None] + np.arange(window)
+    return gram[..., index[:, :, None], index[:, None, :]]
 
 
 def future(values: ArrayLike, horizon: int) -> Array:
