@@ -30,6 +30,12 @@ _EVERY = 25
 CONTROL_STEPS = {**dict.fromkeys(GROKKING, 4000), "multitask/dual": 18_000, "multitask/tri": 32_000}
 UNSOLVED_STEPS = 5000
 
+# Seeds on which rules for the announcement of grokking are made, and others on which the chosen one is judged, once.
+DEVELOPMENT_SEEDS = (42, 137, 2024, 11, 12, 13)
+FINAL_SEEDS = (101, 102, 103, 104, 105, 106)
+# Followed as long as every negative, so that all had the same time to raise a false alarm.
+PRECURSOR_STEPS = 5000
+
 
 @dataclass(frozen=True)
 class NamedGrid:
@@ -150,6 +156,26 @@ def _shift() -> list[Cell]:
     return _cells("lm/small", "shift", {"steps": 3000, "shift_step": 1500}, label="lm-small")
 
 
+def _precursors(seeds: Sequence[int]) -> list[Cell]:
+    """Six kinds of runs that grok and five that cannot, by seed, so that a stopped grid is balanced."""
+    kinds: list[tuple[str, str, dict[str, object]]] = [
+        *((name, "decay", {}) for name in GROKKING),
+        ("modular/add", "fraction40", {"train_fraction": 0.4}),
+        ("modular/add", "decay50", {"weight_decay": 0.5}),
+        ("modular/add", "no-decay", {"weight_decay": 0}),
+        *((name, "placebo", {"labels": "shuffled"}) for name in ("modular/add", "modular/x2_y2")),
+        *((name, "decay", {}) for name in UNSOLVED),
+    ]
+    cells = []
+    for seed in seeds:
+        for name, arm, settings in kinds:
+            grows = name in GROKKING and arm not in ("no-decay", "placebo")
+            steps = 8000 if grows else PRECURSOR_STEPS
+            common: dict[str, object] = {"steps": steps, "stop_after_grok": 2, "defect_every": 0}
+            cells += _cells(name, arm, settings | common, seeds=[seed])
+    return cells
+
+
 _PAPER = (*GROKKING, "multitask/dual", "multitask/tri", "dyck", "scan")
 
 GRIDS: dict[str, NamedGrid] = {
@@ -159,6 +185,16 @@ GRIDS: dict[str, NamedGrid] = {
             "modular-36",
             "modular arithmetic: four operations that grok, two that do not, controls, placebos",
             _modular,
+        ),
+        NamedGrid(
+            "precursors-development",
+            "what precedes grokking: six cells that grok and five that cannot, six seeds each",
+            lambda: _precursors(DEVELOPMENT_SEEDS),
+        ),
+        NamedGrid(
+            "precursors-final",
+            "the same cells on six other seeds, to be judged once",
+            lambda: _precursors(FINAL_SEEDS),
         ),
         NamedGrid(
             "paper-48",
