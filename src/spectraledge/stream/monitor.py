@@ -93,6 +93,7 @@ class Monitor:
         self._prober = None
         if settings.probe is not None:
             self._prober = Prober(settings.probe, model, optimizers, settings.window)
+        self._listeners: list[Callable[[str, Mapping[str, Any]], object]] = []
         self._watch: Watch | None = None
         if settings.events:
             self._start_watch(settings.events if isinstance(settings.events, tuple) else None)
@@ -224,6 +225,17 @@ class Monitor:
         watch = self._watch or self._start_watch(None)
         watch.add(callback)
 
+    def on_record(self, callback: Callable[[str, Mapping[str, Any]], object]) -> None:
+        """Call ``callback(kind, fields)`` with every record from now on, once it is written.
+
+        For trackers and displays. A callback that raises is dropped with a warning; fields must not be changed.
+
+        Args:
+            callback: Takes the kind of the record ("row", "metrics", "event", "segment", "rewind", "close", ...) and
+                its fields, see ``docs/recording.md``.
+        """
+        self._listeners.append(callback)
+
     def detach(self) -> None:
         """Take the hooks off and close the recording. Safe to call twice."""
         self._counter.remove()
@@ -232,7 +244,7 @@ class Monitor:
         self._dead = True
         try:
             self._flush_rewind()
-            self._writer.write("close", step=self._counter.count)
+            self._write("close", step=self._counter.count)
             self._writer.close()
         except Exception as error:
             self._fail(error)
@@ -347,6 +359,15 @@ class Monitor:
 
     # how a snapshot becomes a record
 
+    def _write(self, kind: str, **fields: Any) -> None:
+        self._writer.write(kind, **fields)
+        for listener in list(self._listeners):
+            try:
+                listener(kind, fields)
+            except Exception as error:
+                self._listeners.remove(listener)
+                _warn("spectraledge dropped a listener that raised", error)
+
     def _snapshot(self, step: int) -> None:
         began = time.perf_counter()
         if not self._structure.unchanged():
@@ -369,7 +390,7 @@ class Monitor:
         }
         if row.decay_products is not None:
             fields |= {"decay_products": row.decay_products, "decay_norm2": row.decay_norm2}
-        self._writer.write("row", **fields, seconds=time.perf_counter() - began)
+        self._write("row", **fields, seconds=time.perf_counter() - began)
         if self._watch is not None:
             self._look(self._watch, step, row)
         self._report_nonfinite(row, step)
@@ -389,11 +410,11 @@ class Monitor:
         due = (step - self._start) % self.settings.probe_every == 0
         try:
             if prober.pending is not None and prober.pending.t == t - 1 and self._ring.n_appended > 1:
-                self._writer.write("outcome", **prober.follow_up(self._ring, tensors, step=step))
+                self._write("outcome", **prober.follow_up(self._ring, tensors, step=step))
             prober.pending = None
             if due and self._ring.n_appended >= self.settings.window:
                 fields = prober.measure(self._ring, tensors, t=t, step=step, n_steps=self.settings.every)
-                self._writer.write("probe", segment=self._segment, **fields)
+                self._write("probe", segment=self._segment, **fields)
         except OutputError:
             raise
         except Exception as error:
@@ -419,7 +440,7 @@ class Monitor:
             _warn(f"spectraledge stopped looking for events at step {step}; training and recording go on", error)
             return
         for event in events:
-            self._writer.write("event", **event.to_fields())
+            self._write("event", **event.to_fields())
         watch.tell(events)
 
     def _flags(self, row: Row, step: int) -> list[str]:
@@ -439,7 +460,7 @@ class Monitor:
             name = self._ring.blocks.names[b]
             if name not in self._nonfinite:
                 count = int(row.nonfinite[b])
-                self._writer.write(
+                self._write(
                     "event",
                     step=step,
                     block=name,
@@ -466,7 +487,7 @@ class Monitor:
         self._segment, self._segment_step = self._n_segments, self._last_step
         self._n_segments += 1
         blocks = self._ring.blocks
-        self._writer.write(
+        self._write(
             "segment",
             segment=self._segment,
             step=self._last_step,
@@ -568,7 +589,7 @@ class Monitor:
             return
         step, ring = self._rewind_to
         self._rewind_to = None
-        self._writer.write("rewind", step=step, ring=ring)
+        self._write("rewind", step=step, ring=ring)
         self._drop_after(step)
         if self._segment >= 0:  # within one process
             if self._segment_step > step:
@@ -591,7 +612,7 @@ class Monitor:
                 values[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
             except (TypeError, ValueError, RuntimeError) as error:
                 raise SettingError(f"a metric must be a number; {name} is {value!r}. Log its mean.") from error
-        self._writer.write("metrics", step=int(step), values=values)
+        self._write("metrics", step=int(step), values=values)
         if self._watch is not None:
             self._watch.note(values)
 
@@ -607,7 +628,7 @@ class Monitor:
                 raise SettingError(
                     f"singular values must be numbers; those of {name} are not. Give floats."
                 ) from error
-        self._writer.write("weights", step=int(step), names=list(spectra), singular_values=table)
+        self._write("weights", step=int(step), names=list(spectra), singular_values=table)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def call(*args: Any) -> None:

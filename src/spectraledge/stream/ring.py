@@ -213,19 +213,64 @@ class UpdateRing:
         Args:
             tensors: Parameters by name, shapes and dtypes as at construction.
         """
+        return self.row(self.sums(tensors))
+
+    @torch.no_grad()
+    def sums(self, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """Form the newest update, store it, and return the sums over entries that make up its row.
+
+        Sums over disjoint sets of entries, as on the ranks of a sharded run, add up to those of their union.
+
+        Args:
+            tensors: Parameters by name, shapes and dtypes as at construction.
+
+        Returns:
+            (B, C) float64: products with the n stored updates, newest first; ``||delta||^2``, ``<theta, delta>``,
+            ``||theta||^2``, unchanged entries; with decay as many products of the decay part, its product with the
+            newest update and its own norm squared; at last the number of entries that are not finite.
+        """
         n_blocks, n_old = len(self.blocks.names), min(self.n_appended, self.lags)
         slot = self.n_appended % self.lags
         # slot of the update l snapshots back, l = 1 .. n_old; the last may be the slot about to be overwritten
         rows = np.array([(self.n_appended - lag) % self.lags for lag in range(1, n_old + 1)], dtype=np.int64)
-        sums = np.zeros((n_blocks, (2 if self.decay else 1) * n_old + (6 if self.decay else 4)))
+        sums = np.zeros((n_blocks, (2 if self.decay else 1) * n_old + (7 if self.decay else 5)))
         for shard in self._shards:
             if self._uses_kernel(shard):
                 partial, owner = self._append_compiled(shard, tensors, rows, slot)
             else:
                 partial, owner = self._append_torch(shard, tensors, rows, slot)
-            np.add.at(sums, owner, partial)  # in chunk order, whatever the number of threads
+            np.add.at(sums[:, :-1], owner, partial)  # in chunk order, whatever the number of threads
+        sums[:, -1] = self._count_nonfinite(sums[:, n_old + 2])
         self.n_appended += 1
-        return self._row(sums, n_old)
+        return sums
+
+    def row(self, sums: np.ndarray) -> Row:
+        """The row that sums over all entries make up.
+
+        Args:
+            sums: As ``sums`` gives, or several of them added.
+        """
+        n_old = (sums.shape[1] - 7) // 2 if self.decay else sums.shape[1] - 5
+        n_blocks = len(sums)
+        products = np.full((n_blocks, self.lags + 1), np.nan)
+        products[:, 0] = sums[:, n_old]
+        products[:, 1 : n_old + 1] = sums[:, :n_old]
+        decay_products = decay_norm2 = None
+        if self.decay:
+            decay_products = np.full((n_blocks, self.lags + 1), np.nan)
+            decay_products[:, 0] = sums[:, 2 * n_old + 4]
+            decay_products[:, 1 : n_old + 1] = sums[:, n_old + 4 : 2 * n_old + 4]
+            decay_norm2 = _finite(sums[:, 2 * n_old + 5])
+            decay_products = _finite(decay_products)
+        return Row(
+            products=_finite(products),
+            theta_dot=_finite(sums[:, n_old + 1]),
+            theta_norm2=_finite(sums[:, n_old + 2]),
+            unchanged=sums[:, n_old + 3].copy(),
+            nonfinite=sums[:, -1].copy(),
+            decay_products=decay_products,
+            decay_norm2=decay_norm2,
+        )
 
     def combine(self, coefficients: np.ndarray) -> dict[str, torch.Tensor]:
         """``sum_l coefficients[l] delta_{t-l}``, newest update first; tensors shaped like the parameters."""
@@ -295,29 +340,6 @@ class UpdateRing:
             columns += [torch.stack(by_decay)[:, order], own_sums[:, 4:]]
             shard.decay.zero_()
         return torch.cat(columns, dim=1).cpu().numpy(), np.array(owner)
-
-    def _row(self, sums: np.ndarray, n_old: int) -> Row:
-        n_blocks = len(sums)
-        products = np.full((n_blocks, self.lags + 1), np.nan)
-        products[:, 0] = sums[:, n_old]
-        products[:, 1 : n_old + 1] = sums[:, :n_old]
-        theta_norm2 = sums[:, n_old + 2].copy()
-        decay_products = decay_norm2 = None
-        if self.decay:
-            decay_products = np.full((n_blocks, self.lags + 1), np.nan)
-            decay_products[:, 0] = sums[:, 2 * n_old + 4]
-            decay_products[:, 1 : n_old + 1] = sums[:, n_old + 4 : 2 * n_old + 4]
-            decay_norm2 = _finite(sums[:, 2 * n_old + 5])
-            decay_products = _finite(decay_products)
-        return Row(
-            products=_finite(products),
-            theta_dot=_finite(sums[:, n_old + 1]),
-            theta_norm2=_finite(theta_norm2),
-            unchanged=sums[:, n_old + 3].copy(),
-            nonfinite=self._count_nonfinite(theta_norm2),
-            decay_products=decay_products,
-            decay_norm2=decay_norm2,
-        )
 
     def _count_nonfinite(self, theta_norm2: np.ndarray) -> np.ndarray:
         counts = np.zeros(len(theta_norm2))
