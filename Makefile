@@ -10,13 +10,13 @@ TORCH_PIP ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STAMP = $(VENV)/.installed
-SOURCES = src tests benchmarks examples records setup.py
+SOURCES = src tests benchmarks examples fuzz records setup.py
 
-.PHONY: install demo test check format lint types examples bench clean
+.PHONY: install demo test check format lint types examples bench fuzz clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml setup.py constraints.txt src/spectraledge/stream/append.c
+$(STAMP): pyproject.toml setup.py constraints.txt src/spectraledge/stream/append.c src/spectraledge/stream/sketch.c
 	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed; got ' + sys.version.split()[0] + '. Name one: make PYTHON=python3.11 ...')"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_PIP) torch
@@ -51,6 +51,12 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_load.py
 	$(BIN)/python benchmarks/bench_probe.py
 	$(BIN)/python benchmarks/bench_batched.py
+
+# A minute for each reader of files that others wrote.
+fuzz: $(STAMP)
+	$(PIP) --editable ".[fuzz]"
+	for target in safetensors torch dcp recording; do \
+		$(BIN)/python fuzz/fuzz_$$target.py -max_total_time=60 || exit 1; done
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info src/spectraledge/stream/*.so

@@ -10,7 +10,7 @@ setup(
     ext_modules=[
         Extension(
             "spectraledge.stream._append",
-            sources=["src/spectraledge/stream/append.c"],
+            sources=["src/spectraledge/stream/append.c", "src/spectraledge/stream/sketch.c"],
             extra_compile_args=["-O3", "-fopenmp-simd", "-ffp-contract=fast", "-pthread"],
             extra_link_args=["-pthread"],
             optional=True,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+NO_NETWORK = 3  # what an example that downloads something leaves with where it cannot, having said so
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
@@ -20,5 +21,7 @@ def test_example(path: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         timeout=120,
     )
+    if result.returncode == NO_NETWORK:
+        pytest.skip(result.stdout.strip().splitlines()[-1])
     assert result.returncode == 0, result.stderr
     assert result.stdout

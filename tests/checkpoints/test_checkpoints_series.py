@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import spectraledge as se
 from spectraledge.checkpoints.header import TensorInfo
 from spectraledge.checkpoints.names import step_of
 from spectraledge.checkpoints.series import common_stride, find_series
-from spectraledge.checkpoints.structure import is_buffer, structure_of
+from spectraledge.checkpoints.structure import describe_change, is_buffer, structure_of
 from spectraledge.errors import DataError, SettingError
 
 
@@ -145,20 +146,110 @@ def test_what_is_no_series(tmp_path: Path) -> None:
     assert "the list of 0 paths holds 0 checkpoints" in sentence([])
 
 
-@pytest.mark.parametrize("name", ["step-2.pt", "step-2.bin", "ckpt_000123.ckpt", "epoch=1-step=2.ckpt", "step-2.pth"])
-def test_pickles_are_not_read(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["ckpt_000100.pt", "ckpt_000020.pt"], [20, 100]),
+        (["epoch=0-step=12.ckpt", "epoch=1-step=200.ckpt", "last.ckpt"], [12, 200]),
+        (["epoch=2-step=30.ckpt", "epoch=9-step=4.ckpt"], [4, 30]),
+        (["step-2.pth", "step-10.bin", "final.pth"], [2, 10]),
+        (["checkpoint-5/pytorch_model.bin", "checkpoint-10/pytorch_model.bin", "main/pytorch_model.bin"], [5, 10]),
+        (["step1/model.pt", "step2/model.pt", "step0/consolidated.pth"], [0, 1, 2]),
+        (["1000/pytorch_model.bin", "200/pytorch_model.bin"], [200, 1000]),
+        (["step-001000-2BT/pytorch_model.bin", "step-000500-1BT/pytorch_model.bin"], [500, 1000]),
+        (["step-1.pt", "step-2.pt", "optimizer-3.pt", "training_args.bin"], [1, 2]),
+    ],
+)
+def test_torch_files_by_the_names_of_their_trainers(tmp_path: Path, names: list[str], steps: list[int]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        torch.save({"state_dict": {"w": torch.ones(3)}}, tmp_path / name)
+    series = find_series(tmp_path)
+    assert series.steps == steps
+    assert [row["problem"] for row in series.table()] == [None] * len(steps)
+    assert set(series.ignored) == {name.split("/")[0] for name in names} - {c.path.name for c in series.checkpoints}
+
+
+def test_a_final_copy_is_never_counted_twice(tmp_path: Path) -> None:
+    """``main`` and ``last.ckpt`` hold the weights of the last step again: listed as ignored, and no member."""
+    put(tmp_path, "step-1", "step-2", "main", "final.safetensors")
+    (tmp_path / "last.ckpt").write_bytes((tmp_path / "step-2" / "model.safetensors").read_bytes())
+    series = find_series(tmp_path)
+    assert series.steps == [1, 2]
+    assert series.ignored == ("final.safetensors", "last.ckpt", "main")
+
+
+def test_formats_may_change_along_a_series(tmp_path: Path) -> None:
     put(tmp_path, "step-1.safetensors")
-    (tmp_path / name).write_bytes(b"never opened")
-    for source in (tmp_path, [tmp_path / "step-1.safetensors", tmp_path / name]):
-        message = sentence(source)
-        assert message.startswith("checkpoints must be safetensors files; ")
-        assert "which this version does not read. Convert it" in message
+    torch.save({"w": torch.ones(3)}, tmp_path / "step-2.pt")
+    series = find_series(tmp_path)
+    assert [row["problem"] for row in series.table()] == [None, None]
+
+
+def test_the_state_key_goes_to_every_member(tmp_path: Path) -> None:
+    for step in (1, 2):
+        torch.save({key: {"w": torch.ones(3)} for key in ("critic", "generator")}, tmp_path / f"step-{step}.pt")
+    assert "name one, as in find_series(folder, state_key='critic')" in find_series(tmp_path).table()[0]["problem"]
+    series = find_series(tmp_path, state_key="critic")
+    assert [row["tensors"] for row in series.table()] == [1, 1]
 
 
 def test_optimizer_states_beside_the_weights_do_no_harm(tmp_path: Path) -> None:
     put(tmp_path, "step-1.safetensors", "step-2.safetensors")
     (tmp_path / "step-1.pt").write_bytes(b"")
-    assert find_series(tmp_path).steps == [1, 2]
+    series = find_series(tmp_path)
+    assert series.steps == [1, 2]
+    assert series.ignored == ("step-1.pt",)
+
+
+SERIES: dict[str, tuple[list[str], str]] = {
+    "one step twice": (["step-1.pt", "step-1.ckpt", "step-2.pt"], r"step 1 has step-1\.ckpt and step-1\.pt"),
+    "one step under two names": (["step-1.pt", "step-01.pt"], r"step 1 has step-01\.pt and step-1\.pt"),
+    "versions of Lightning": (["epoch=0-step=5.ckpt", "epoch=0-step=5-v1.ckpt"], "step 5 has epoch=0-step=5"),
+    "one": (["step-1.pt"], "holds 1 checkpoint; at least 2"),
+    "shards without a folder": (
+        ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"],
+        "must have a",
+    ),
+    "no steps": (["best.ckpt", "last.ckpt"], "must have a step in their names; none has one in best.ckpt, last.ckpt"),
+    "a step too large": (["step-99999999999999999999.pt", "step-1.pt"], "holds 1 checkpoint"),
+    "itself one": (["pytorch_model.bin"], "is itself 1 checkpoint"),
+    "itself distributed": ([".metadata", "__0_0.distcp"], "is itself 1 checkpoint"),
+}
+
+
+@pytest.mark.parametrize("fault", SERIES)
+def test_bad_series(tmp_path: Path, fault: str) -> None:
+    names, words = SERIES[fault]
+    for name in names:
+        (tmp_path / name).write_bytes(b"never opened")
+    assert re.search(words, sentence(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("states", "change"),
+    [
+        ([{"w": 3}, {"w": 3, "v": 2}], "new: v"),
+        ([{"w": 3, "v": 2}, {"w": 3}], "gone: v"),
+        ([{"embed.weight": 50257}, {"embed.weight": 50304}], r"resized: embed.weight (50257,) -> (50304,)"),
+        ([{"a.w": 3}, {"b.w": 3}], "new: b.w; gone: a.w"),
+        ([{"w": 3}, {"module.w": 3}], "start"),
+        ([{"w": 3}, {"w": 3, "norm.running_mean": 4}], "start"),
+    ],
+)
+def test_changes_of_structure_along_a_series(tmp_path: Path, states: list[dict[str, int]], change: str) -> None:
+    structures = []
+    for step, shapes in enumerate(states):
+        torch.save({name: torch.ones(n) for name, n in shapes.items()}, tmp_path / f"step-{step}.pt")
+    for checkpoint in find_series(tmp_path).checkpoints:
+        with checkpoint.open() as reader:
+            structures.append(structure_of(reader.tensors))
+    assert (describe_change(*structures) or "start") == change
+
+
+def test_half_precision_within_a_series_is_a_change(tmp_path: Path) -> None:
+    structures = [structure_of({"w": TensorInfo("w", (2,), dtype)}) for dtype in ("float32", "bfloat16")]
+    assert describe_change(*structures) == "cast: w float32 -> bfloat16"
 
 
 def test_duplicate_steps(tmp_path: Path) -> None:

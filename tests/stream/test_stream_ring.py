@@ -106,6 +106,20 @@ def test_slices_transposes_half_precision_and_mixed_dtypes(backend: str) -> None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_entries_that_lie_apart_in_memory(backend: str) -> None:
+    shapes = {"layers.0.attn.out_proj.weight": (6, 4), "v": (5,)}  # heads of one column; every second entry
+    snapshots = history({k: torch.ones(s) for k, s in shapes.items()}, 3)
+    apart = [{**s, "v": torch.stack([s["v"], -s["v"]], dim=1).reshape(-1)[::2]} for s in snapshots]
+    blocks = make_blocks(shapes, "head", heads=4)
+    ring = UpdateRing(blocks, apart[0], 2, backend=backend)
+    for before, snapshot in pairwise(apart):
+        row = ring.append(snapshot)
+        change = {k: (snapshot[k] - before[k]).double().square() for k in shapes}
+        columns = change["layers.0.attn.out_proj.weight"].sum(dim=0).tolist()
+        np.testing.assert_allclose(row.products[:, 0], [*columns, float(change["v"].sum())], rtol=1e-13)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_decay_part(backend: str) -> None:
     shapes = {"a.weight": (300, 40), "b.weight": (50,)}
     start = {k: torch.randn(s, generator=torch.Generator().manual_seed(5)).double() for k, s in shapes.items()}
@@ -181,7 +195,7 @@ def test_state_round_trip_is_exact() -> None:
     ("options", "message"),
     [
         ({"lags": 0}, "lags must be at least 1; got 0"),
-        ({"lags": 3, "store": "disk"}, 'store must be "device" or "host"'),
+        ({"lags": 3, "store": "disk"}, 'store must be "device", "host" or "file"'),
         ({"lags": 3, "backend": "cuda"}, "backend must be"),
     ],
 )

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import torch
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from ..errors import DataError, OutputError, SettingError
 from ..recording import Recording, RecordingWriter, load
+from ..recording.lock import locked_file
 from ..recording.log import recording_file
-from ..stream.blocks import Blocks, BlockScheme, make_blocks
+from ..stream.blocks import BlockScheme
 from ..stream.checks import check_lags, check_window, whole
-from ..stream.cost import free_memory, human_bytes
 from ..stream.parameters import ParameterFilter
-from .groups import Group, make_groups
-from .rows import stretch_rows
-from .scan import Member, Scan, Stretch, Unreadable, scan
-from .series import Series, Source, common_stride, find_series
-from .structure import Structure
-from .tied import tied_names
+from .compute import Told, compute
+from .downloads import fetch_all
+from .find import find
+from .hub import HubSeries
+from .onepass import one_pass
+from .parallel import make_workers
+from .plan import Choices
+from .resume import FOLDER, Partial, Say
+from .scan import Scan
+from .series import Series, Source, common_stride
 from .write import Segment, describe, write_recording
 
 Progress = Callable[[int, int, str], None]
 GIB = 2**30
 
+logger = logging.getLogger("spectraledge")
+
 
 def analyze(
-    source: Source | Series,
+    source: Source | Series | HubSeries,
     *,
     out: str | os.PathLike[str] | None = None,
     window: int = 10,  # as in `attach`
@@ -38,21 +44,33 @@ def analyze(
     params: ParameterFilter | None = None,
     heads: int | Mapping[str, int] | None = None,
     step_regex: str | None = None,
+    state_key: str | None = None,
     memory_bytes: int = 2 * GIB,
+    jobs: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    drop_cache: bool = False,
     strict: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    say: Say | None = None,
 ) -> Recording:
     """Record the inner products of the updates between neighbouring checkpoints, as ``attach`` does live.
 
     The arithmetic is the live monitor's own: checkpoints saved at its steps give its products. Half-precision
-    weights are subtracted in float32; each then carries a rounding of its own, and ``unchanged`` counts the entries
-    that did not move. Buffers are left out by rule and tied weights counted once; the header of the recording lists
-    both. Files are read through safetensors alone; nothing in them is executed.
+    weights are subtracted in float32; each carries a rounding of its own, whose expected size ``error_norm2`` tells,
+    so that no mode below it counts as resolved; ``unchanged`` counts the entries that did not move. Buffers are left
+    out by rule and tied weights counted once; the header of the recording lists both. Nothing in the files is
+    executed.
+
+    The parameters are taken in small parts, each through the whole series, so that every byte is read once and a
+    ring stays in the processor's cache. With ``out``, finished parts are kept in ``out/partial/`` until the recording
+    is written: a run that was killed goes on when it is started again, and gives the same recording to the bit.
 
     Args:
         source: A folder of ``step-100.safetensors``, ``checkpoint-100/`` and the like, or a list of files and
-            folders, or what ``find_series`` returned.
+            folders, or what ``find_series`` returned. ``"owner/name@pattern"`` names revisions of a repository on the
+            Hugging Face hub, as in ``"EleutherAI/pythia-160m@step*"``: only then is a network used.
         out: Run folder for ``recording.jsonl``, written at the end; None keeps the recording in memory.
         window: Rows W of the windows you mean to look at; sets ``lags``.
         every: Use only checkpoints that lie whole multiples of this many steps behind the first; None uses all.
@@ -62,12 +80,22 @@ def analyze(
             "meta" device: its shape and dtype are there, its values are not).
         heads: Number of attention heads for ``blocks="head"``.
         step_regex: Picks the step out of a name: ``r"step-(\\d+)"``.
-        memory_bytes: Limit for the ring and what is read at a time. A larger model is taken in parts, one pass over
-            the series each.
+        state_key: Name of the model's table where a checkpoint holds several ("generator").
+        memory_bytes: Limit for rings and what is read at a time, of all jobs together.
+        jobs: Parts done at once; None takes the number of torch's threads. It changes no bit of the result, nor does
+            the engine where all processors are of one kind.
+        engine: "local" (threads of this process), "ray" or "dask", whose workers must see the same files.
+        address: Of a running Ray or Dask cluster; one on this machine is started where None.
+        drop_cache: Remove the revisions of a repository from the cache as soon as they are used, those that this
+            call downloaded. All parts are then done in one pass, with the ring in memory or, where ``memory_bytes``
+            is less, in ``out/partial/``; a run that is killed begins again.
         strict: Raise on the first checkpoint that cannot be read. Otherwise it is skipped: an event names the file
             and the reason, and the next update is flagged "seam", which no window crosses.
         overwrite: Replace a recording found in ``out``.
-        progress: Called as ``progress(done, total, name)`` after each checkpoint that was read.
+        progress: Called as ``progress(done, total, name)`` after each checkpoint of each small part, one call at a
+            time, perhaps from another thread.
+        say: Called with sentences on what is about to happen: bytes to be downloaded, parts found finished, settings
+            that changed; None logs them.
 
     Returns:
         The recording. ``n_steps`` holds the true number of steps of each update; those that differ from the most
@@ -76,7 +104,8 @@ def analyze(
     Raises:
         DataError: If there is no such series, or fewer than two of its checkpoints can be read.
         SettingError: If an argument cannot be, or the memory does not suffice.
-        OutputError: If ``out`` cannot be written or holds a recording already.
+        OutputError: If ``out`` cannot be written, holds a recording already, or is being written.
+        MissingDependencyError: If the hub's or the engine's library is needed and not installed.
 
     Example:
         >>> import tempfile, torch, spectraledge as se
@@ -93,85 +122,70 @@ def analyze(
     check_window(window)
     n_lags = check_lags(window, lags)
     whole("memory_bytes", memory_bytes, 1, "Use memory_bytes=2 * 2**30 for 2 GiB.")
+    workers = make_workers(jobs, engine, address)
     _check_out(out, overwrite)
-    series = source if isinstance(source, Series) else find_series(source, step_regex=step_regex)
-    if every is not None:
-        series = series.thinned(every)
-    choices = _Choices(n_lags, blocks, params, heads, memory_bytes, strict)
-    scanned, segments = _compute(series, choices, progress)
-    if not any(segment.rows for segment in segments):
+    found = find(source, every, step_regex=step_regex, state_key=state_key)
+    if drop_cache and not isinstance(found, HubSeries):
+        raise SettingError(
+            f"drop_cache must be given with a repository on the hub; got {found.source}. Leave it out: files that "
+            "were not downloaded are never removed."
+        )
+    choices = Choices(n_lags, blocks, params, heads, memory_bytes, strict, workers)
+    told = Told(progress, say or logger.info)
+    folder = None if out is None else recording_file(out).parent
+    with Partial(folder) as partial:
+        if not isinstance(found, HubSeries):
+            series = found
+            scanned, segments = compute(series, choices, partial, told)
+        elif drop_cache:
+            scratch = None if folder is None else folder / FOLDER
+            series, scanned, segments = one_pass(found, choices, scratch, told.say, progress)
+        else:
+            series = fetch_all(found, told.say, progress)
+            scanned, segments = compute(series, choices, partial, told)
+        recording = _write(series, scanned, segments, out, overwrite, {"window": window, "lags": n_lags})
+        partial.close(remove=True)
+    return recording
+
+
+def _write(
+    series: Series,
+    scanned: Scan,
+    segments: list[Segment],
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+    choices: dict[str, int],
+) -> Recording:
+    """The recording, in its place whole or not at all: a killed process leaves none that lacks its end."""
+    if not any(segment.updates for segment in segments):
         raise _no_update(series, scanned)
     stride = common_stride([member.step for stretch in scanned.stretches for member in stretch.members])
-    meta = describe(series, scanned, segments) | {"window": window, "every": stride}
-    with RecordingWriter(out, mode="overwrite" if overwrite else "new", header_meta=meta) as writer:
-        write_recording(writer, series, scanned, segments, lags=n_lags, every=stride)
+    meta = describe(series, scanned, segments) | {"window": choices["window"], "every": stride}
+    # the writer closes first, then its file takes its place
+    with _beside(out, overwrite) as path, RecordingWriter(path, mode="overwrite", header_meta=meta) as writer:
+        write_recording(writer, series, scanned, segments, lags=choices["lags"], every=stride)
         if out is None:
             return Recording.from_log(writer.log())
     return load(out)
 
 
-@dataclass(frozen=True)
-class _Choices:
-    lags: int
-    scheme: BlockScheme
-    params: ParameterFilter | None
-    heads: int | Mapping[str, int] | None
-    memory_bytes: int
-    strict: bool
-
-
-def _compute(series: Series, choices: _Choices, progress: Progress | None) -> tuple[Scan, list[Segment]]:
-    """All rows. A checkpoint that fails only when its weights are read is struck out and the work begins again, as
-    some of its products may have been added already."""
-    bad: dict[int, str] = {}
-    while True:
-        scanned = scan(series, choices.params, bad, strict=choices.strict)
+@contextmanager
+def _beside(out: str | os.PathLike[str] | None, overwrite: bool) -> Iterator[Path | None]:
+    """A file to write into, which takes the place of the recording in ``out`` at the end."""
+    if out is None:
+        yield None
+        return
+    file = recording_file(out)
+    _check_out(out, overwrite)  # hours may have passed
+    beside = file.parent / FOLDER / "recording.jsonl"
+    with ExitStack() as stack:
+        if file.exists():
+            stack.enter_context(locked_file(file))  # no running writer is cut off from its file
+        yield beside
         try:
-            return scanned, _segments(scanned, choices, progress)
-        except Unreadable as error:
-            if choices.strict:
-                raise error.reason from error
-            bad[error.index] = str(error)
-
-
-def _segments(scanned: Scan, choices: _Choices, progress: Progress | None) -> list[Segment]:
-    plans = [_plan(stretch, choices) for stretch in scanned.stretches]
-    total = sum(len(plan.groups) * len(plan.stretch.members) for plan in plans)
-    done = 0
-
-    def tick(member: Member) -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total, member.checkpoint.path.name)
-
-    segments = []
-    for plan in plans:
-        entries = plan.entries.entries
-        rows = stretch_rows(plan.stretch.members, entries, plan.blocks, plan.groups, choices.lags, tick)
-        segments.append(
-            Segment(plan.stretch, plan.entries, plan.blocks, plan.tied, n_passes=len(plan.groups), rows=rows)
-        )
-    return segments
-
-
-@dataclass(frozen=True)
-class _Plan:
-    stretch: Stretch
-    entries: Structure
-    blocks: Blocks
-    groups: list[Group]
-    tied: dict[str, list[str]]
-
-
-def _plan(stretch: Stretch, choices: _Choices) -> _Plan:
-    tied = tied_names(stretch)
-    once = stretch.structure.without({name for names in tied.values() for name in names})
-    shapes = {name: entry.shape for name, entry in once.entries.items()}
-    blocks = make_blocks(shapes, choices.scheme, choices.heads)
-    groups = make_groups(blocks, once.entries, choices.lags, choices.memory_bytes)
-    _check_memory(max(group.n_bytes for group in groups), choices)
-    return _Plan(stretch, once, blocks, groups, tied)
+            os.replace(beside, file)
+        except OSError as error:
+            raise OutputError(f"{file} must be writable; got {error.strerror}. Choose another folder.") from error
 
 
 def _no_update(series: Series, scanned: Scan) -> DataError:
@@ -181,16 +195,6 @@ def _no_update(series: Series, scanned: Scan) -> DataError:
         f"an update needs two checkpoints that are neighbours of equal structure; {series.source} has none. "
         f"{problems or f'They differ: {changes}.'}"
     )
-
-
-def _check_memory(n_bytes: int, choices: _Choices) -> None:
-    free = free_memory(torch.device("cpu"))
-    if free is not None and n_bytes > free / 4:
-        raise SettingError(
-            f"the ring must fit in a quarter of the free memory; with lags={choices.lags} it would take "
-            f"{human_bytes(n_bytes)} and {human_bytes(free)} are free. "
-            f"Set memory_bytes={free // 4} or less: the series is then read in several passes."
-        )
 
 
 def _check_out(out: str | os.PathLike[str] | None, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ import re
 from ..errors import SettingError
 
 SUFFIX = ".safetensors"
+SUFFIXES = (SUFFIX, ".pt", ".pth", ".bin", ".ckpt")
 _LARGEST = 2**53  # exact in every JSON reader; longer runs of digits are hashes, not steps
 
 # First match wins, so that the epoch in "epoch=3-step=1200" and the tokens in "step-001000-2BT" are not taken.
@@ -24,8 +25,11 @@ _SHARD = re.compile(r"-\d{4,}-of-\d{4,}$", re.ASCII)
 
 
 def stem(name: str) -> str:
-    """The name without ``.safetensors``."""
-    return name.removesuffix(SUFFIX)
+    """The name without the ending of a file of weights."""
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return name
 
 
 def is_shard(name: str) -> bool:

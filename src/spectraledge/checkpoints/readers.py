@@ -1,4 +1,4 @@
-"""The one place where checkpoint files are opened and read.
+"""The one place where checkpoints are opened and read, whatever their format.
 
 No file outside the folder it belongs to, nothing but regular files, nothing that could run as code, and no second
 attempt by other means when a file is refused. Every failure is a ``DataError`` with the path and the reason.
@@ -7,87 +7,106 @@ attempt by other means when a file is refused. Every failure is a ``DataError`` 
 from __future__ import annotations
 
 import os
-import stat
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..errors import DataError
-from .header import MAX_HEADER_BYTES, BadFile, TensorInfo, load_json, read_bytes, read_header
+from .dcp import read_dcp, read_shards
+from .files import File, FileMark, Files
+from .folders import BIN_INDEX, INDEX, SINGLE, TORCH_SUFFIXES, layout_of
+from .header import MAX_HEADER_BYTES, BadFile, TensorInfo, load_json, read_header, short
+from .leaves import Leaf
+from .state import find_state
+from .torch_file import read_torch
+from .views import View
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-UNSUPPORTED = (".pt", ".pth", ".bin", ".ckpt", ".distcp")
+__all__ = ["BIN_INDEX", "INDEX", "SINGLE", "CheckpointReader", "Mark", "open_checkpoint"]
 
-Mark = tuple[tuple[int, int, int, int], ...]
+Mark = tuple[FileMark, ...]
+
+
+def open_checkpoint(
+    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, state_key: str | None = None
+) -> CheckpointReader:
+    """Open a checkpoint for reading; see `CheckpointReader`.
+
+    Raises:
+        DataError: If it cannot be read, with the path and the reason.
+    """
+    return CheckpointReader(path, root, state_key)
 
 
 class CheckpointReader:
     """One checkpoint: names, shapes and dtypes at once, tensors one at a time. A context manager.
 
+    Opening reads headers alone, a few kilobytes of a file of any size.
+
     Args:
-        path: A safetensors file, or a folder with ``model.safetensors``, or with
-            ``model.safetensors.index.json`` and the shards that it names.
+        path: A file of safetensors, or of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``); or a folder of
+            transformers (``model.safetensors``, ``pytorch_model.bin``, or an index and its shards), of
+            ``torch.distributed.checkpoint``, or with a single file of weights.
         root: Folder that everything read must lie in once links are followed; None takes the checkpoint's own.
+        state_key: Name of the model's table in a file that holds several, levels joined by dots.
 
     Attributes:
         path: As given.
         tensors: Every tensor by name.
-        n_bytes: Size of its files.
+        n_bytes: Size of its files of weights.
         mark: Device, inode, size and time of change of its files: equal marks, equal contents.
 
     Raises:
         DataError: If it cannot be read, with the path and the reason.
     """
 
-    def __init__(self, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        root: str | os.PathLike[str] | None = None,
+        state_key: str | None = None,
+    ) -> None:
         self.path = Path(path)
-        self.tensors: dict[str, TensorInfo] = {}
-        self._owner: dict[str, _File] = {}
-        self._stack = ExitStack()
-        with self._explained(), self._stack:  # closes what is open if anything fails
-            folder = self.path if self.path.is_dir() else self.path.parent
-            self._root = Path(os.path.realpath(folder if root is None else root))
-            if self.path.is_dir():
-                files = self._open_folder()
-            else:
-                files = [self._open(self.path)]
-                self._take(files[0], files[0].tensors)
-            self.mark: Mark = tuple(file.mark for file in files)
-            self.n_bytes = sum(file.mark[2] for file in files)
-            self._stack = self._stack.pop_all()
+        self._state_key = state_key
+        self._kind = "torch" if self.path.suffix in TORCH_SUFFIXES else "safetensors"
+        with self._explained():
+            is_folder = self.path.is_dir()
+            folder = self.path if is_folder else self.path.parent
+            self._files = Files(Path(os.path.realpath(folder if root is None else root)))
+            try:
+                self._leaves = self._open_folder() if is_folder else self._open_file(self.path)
+                self.tensors: dict[str, TensorInfo] = {name: leaf.info(name) for name, leaf in self._leaves.items()}
+                self._check_leaves()
+                self.mark: Mark = self._files.marks
+                self.n_bytes = self._files.n_bytes
+            except BaseException:
+                self.close()
+                raise
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """A tensor, or its rows ``start:stop`` along the first dimension.
 
         Args:
-            name: Of a floating-point tensor.
+            name: Of a tensor.
             start: First row.
             stop: Behind the last row, within the tensor; None for the whole of it.
 
         Raises:
-            DataError: If the data cannot be read, or the file changed since it was opened.
+            DataError: If the data cannot be read, or a file changed since it was opened.
         """
-        file = self._owner[name]
-        with self._explained(file.path):
+        with self._explained():
             try:
-                tensor = file.handle.get_tensor(name) if stop is None else _rows(file, name, start, stop)
-            except (SafetensorError, RuntimeError, ValueError, IndexError) as error:
-                raise BadFile(f"tensor {name!r} cannot be read ({error})") from error
-            if _mark(os.fstat(file.descriptor)) != file.mark:
-                raise BadFile("it changed while it was read")
+                tensor = self._leaves[name].read(start, stop)
+            except BadFile as error:
+                raise BadFile(f"tensor {short(name)} cannot be read ({error})") from error
+            self._files.check()
         return tensor
 
     def close(self) -> None:
         """Let go of the files. Safe to call twice."""
-        self._stack.close()
+        self._files.close()
 
     def __enter__(self) -> CheckpointReader:
         return self
@@ -97,130 +116,84 @@ class CheckpointReader:
     ) -> None:
         self.close()
 
-    def _open_folder(self) -> list[_File]:
-        if os.path.lexists(self.path / SINGLE):
-            file = self._open(self.path / SINGLE)
-            self._take(file, file.tensors)
-            return [file]
-        if not os.path.lexists(self.path / INDEX):
-            raise BadFile(f"it holds neither {SINGLE} nor {INDEX}{_other_formats(self.path)}")
-        shards = self._read_index()
-        files = {shard: self._open(self.path / shard) for shard in dict.fromkeys(shards.values())}
+    def _open_folder(self) -> Mapping[str, Leaf]:
+        layout = layout_of(self.path)
+        if layout.kind == "dcp":
+            self._kind = "distributed"
+            return find_state(read_dcp(layout.paths[0], self._files), self._state_key)
+        if layout.kind == "shards":
+            return read_shards(layout.paths, self._files)
+        if layout.kind == "index":
+            return self._open_index(layout.paths[0])
+        return self._open_file(layout.paths[0])
+
+    def _open_file(self, path: Path) -> Mapping[str, Leaf]:
+        try:
+            file = self._files.get(path)
+            if path.suffix in TORCH_SUFFIXES:
+                self._kind = "torch"
+                return find_state(read_torch(file), self._state_key)
+            return self._safetensors(file)
+        except BadFile as error:
+            raise (
+                error if path == self.path or path.name in str(error) else BadFile(f"{path.name}: {error}")
+            ) from None
+
+    def _safetensors(self, file: File) -> dict[str, Leaf]:
+        with self._files.borrowed(file) as descriptor:
+            tensors = read_header(descriptor, file.size)
+        return {
+            name: Leaf.at(View.packed(file, info.offset, info.dtype, info.shape), info.offset)
+            for name, info in tensors.items()
+        }
+
+    def _open_index(self, index: Path) -> Mapping[str, Leaf]:
+        suffixes = TORCH_SUFFIXES if index.name == BIN_INDEX else (".safetensors",)
+        self._kind = "torch" if index.name == BIN_INDEX else "safetensors"
+        shards = self._read_index(index, suffixes)
+        held = {shard: self._open_file(index.parent / shard) for shard in dict.fromkeys(shards.values())}
         seen: dict[str, str] = {}
-        for shard, file in files.items():
-            for name in file.tensors:
+        for shard, leaves in held.items():
+            for name in leaves:
                 if name in seen:
-                    raise BadFile(f"tensor {name!r} is in two shards, {seen[name]} and {shard}")
+                    raise BadFile(f"tensor {short(name)} is in two shards, {seen[name]} and {shard}")
                 seen[name] = shard
         for name, shard in shards.items():
-            if name not in files[shard].tensors:
-                raise BadFile(f"{shard} does not hold tensor {name!r}, which {INDEX} places there")
-            self._take(files[shard], {name: files[shard].tensors[name]})
-        return list(files.values())
+            if name not in held[shard]:
+                raise BadFile(f"{shard} does not hold tensor {short(name)}, which {index.name} places there")
+        return {name: held[shard][name] for name, shard in shards.items()}
 
-    def _read_index(self) -> dict[str, str]:
-        with _descriptor(self.path / INDEX, self._root) as (descriptor, status):
-            if status.st_size > MAX_HEADER_BYTES:
-                raise BadFile(f"{INDEX} has {status.st_size} bytes; at most {MAX_HEADER_BYTES} are read")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                table = load_json(file.read(MAX_HEADER_BYTES + 1))
-        shards = table.get("weight_map")
+    def _read_index(self, index: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+        file = self._files.get(index)
+        if file.size > MAX_HEADER_BYTES:
+            raise BadFile(f"{index.name} has {file.size} bytes; at most {MAX_HEADER_BYTES} are read")
+        shards = load_json(file.read(file.size, 0)).get("weight_map")
         if not isinstance(shards, dict) or not shards:
-            raise BadFile(f"{INDEX} has no weight_map from tensors to shards")
+            raise BadFile(f"{index.name} has no weight_map from tensors to shards")
         for name, shard in shards.items():
-            if not isinstance(shard, str) or not shard.endswith(".safetensors"):
-                raise BadFile(f"{INDEX} places tensor {name!r} in {shard!r}, which is no safetensors file")
+            if not isinstance(shard, str) or not shard.endswith(suffixes):
+                what = "safetensors file" if suffixes == (".safetensors",) else "file of torch.save"
+                raise BadFile(f"{index.name} places tensor {short(name)} in {short(shard)}, which is no {what}")
             if os.path.isabs(shard) or os.path.normpath(shard).startswith(".."):
-                raise BadFile(f"{INDEX} leads out of its folder, to {shard!r}")
+                raise BadFile(f"{index.name} leads out of its folder, to {short(shard)}")
         return shards
 
-    def _open(self, path: Path) -> _File:
-        descriptor, status = self._stack.enter_context(_descriptor(path, self._root))
-        try:
-            tensors = read_header(descriptor, status.st_size)
-            real = os.path.realpath(path)
-            handle = self._stack.enter_context(_safe_open(real))
-        except BadFile as error:
-            raise error if path == self.path else BadFile(f"{path.name}: {error}") from None
-        except SafetensorError as error:
-            raise BadFile(f"{path.name} is corrupt ({error})") from error
-        if _mark(os.stat(real)) != _mark(status):
-            raise BadFile(f"{path.name} was replaced while it was opened")
-        return _File(path, descriptor, handle, tensors, _mark(status))
-
-    def _take(self, file: _File, tensors: Mapping[str, TensorInfo]) -> None:
-        for name, info in tensors.items():
-            self.tensors[name], self._owner[name] = info, file
+    def _check_leaves(self) -> None:
+        """Parameters that cannot be read must not be left out in silence; of other tensors nobody asks."""
+        for name, leaf in self._leaves.items():
+            if leaf.problem is not None and (leaf.floating or leaf.dtype == "unknown"):
+                raise BadFile(f"tensor {short(name)} is {leaf.problem}: such parameters have no update to subtract")
 
     @contextmanager
-    def _explained(self, path: Path | None = None) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except (BadFile, OSError) as error:
-            reason = error if isinstance(error, BadFile) else _os_reason(error)
+            reason = str(error) if isinstance(error, BadFile) else _os_reason(error)
             raise DataError(
-                f"{path or self.path} must be a whole safetensors checkpoint; {reason}. "
+                f"{self.path} must be a whole {self._kind} checkpoint; {reason}. "
                 "Fetch it again, or leave it out of the series."
             ) from error
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    descriptor: int
-    handle: Any
-    tensors: dict[str, TensorInfo]
-    mark: tuple[int, int, int, int]
-
-
-def _rows(file: _File, name: str, start: int, stop: int) -> torch.Tensor:
-    """Rows of a tensor, and no byte more: safetensors' own slices read it whole where they do not map the file."""
-    if sys.byteorder == "big":
-        return file.handle.get_slice(name)[start:stop]
-    info = file.tensors[name]
-    dtype, shape = getattr(torch, info.dtype), (stop - start, *info.shape[1:])
-    row_bytes = info.numel // info.shape[0] * dtype.itemsize
-    data = read_bytes(file.descriptor, (stop - start) * row_bytes, info.offset + start * row_bytes)
-    return torch.frombuffer(data, dtype=dtype).reshape(shape)
-
-
-def _mark(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _descriptor(path: Path, root: Path) -> Iterator[tuple[int, os.stat_result]]:
-    """Open a regular file inside ``root``, without hanging on a pipe or touching a device."""
-    try:
-        real = os.path.realpath(path)
-        if os.path.commonpath([real, root]) != str(root):
-            raise BadFile(f"{path.name} is a link that leads out of {root}, to {real}")
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(real, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        raise BadFile(f"{path.name} is missing") from None
-    except ValueError as error:  # a NUL character in the name
-        raise BadFile(f"{path.name!r} is no file name ({error})") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadFile(f"{path.name} is no regular file (a pipe, device or socket is never read)")
-        yield descriptor, status
-    finally:
-        os.close(descriptor)
-
-
-def _safe_open(path: str) -> Any:
-    """Through read calls where this safetensors offers them: a memory map dies by signal on a shrinking file."""
-    try:
-        return safe_open(path, framework="pt", device="cpu", backend="pread")
-    except TypeError:
-        return safe_open(path, framework="pt", device="cpu")
-
-
-def _other_formats(folder: Path) -> str:
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in UNSUPPORTED or p.name == ".metadata")
-    return f" but {others[0]}, a format that this version does not read: convert it to safetensors" if others else ""
 
 
 def _os_reason(error: OSError) -> str:

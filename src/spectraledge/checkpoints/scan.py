@@ -13,12 +13,21 @@ from .series import Checkpoint, Series
 from .structure import Structure, describe_change, structure_of
 
 
+def checkpoint_name(checkpoint: Checkpoint) -> str:
+    """What to call a checkpoint: the revision of a repository, or the name of its file or folder."""
+    return getattr(checkpoint, "revision", "") or checkpoint.path.name
+
+
 class Unreadable(Exception):
     """A checkpoint that passed its check and yet cannot be read."""
 
     def __init__(self, index: int, reason: DataError) -> None:
         super().__init__(str(reason))
         self.index, self.reason = index, reason
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[int, DataError]]:
+        """It may happen in another process."""
+        return Unreadable, (self.index, self.reason)
 
 
 @dataclass(frozen=True)
@@ -40,20 +49,34 @@ class Member:
         """Training step."""
         return self.checkpoint.step
 
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return checkpoint_name(self.checkpoint)
+
+    def opened(self) -> CheckpointReader:
+        """The checkpoint that was checked, open for reading.
+
+        Raises:
+            DataError: If it cannot be read, or is another one by now.
+        """
+        reader = self.checkpoint.open()
+        if reader.mark != self.mark:
+            reader.close()
+            raise DataError(
+                f"{self.checkpoint.path} must stay as it is while it is analyzed; it was changed. Analyze it again."
+            )
+        return reader
+
     @contextmanager
     def open(self) -> Iterator[CheckpointReader]:
-        """The checkpoint that was checked, open for reading.
+        """The same, its errors turned into ``Unreadable``.
 
         Raises:
             Unreadable: If it is another one by now, or it or a tensor of it cannot be read.
         """
-        path = self.checkpoint.path
         try:
-            with self.checkpoint.open() as reader:
-                if reader.mark != self.mark:
-                    raise DataError(
-                        f"{path} must stay as it is while it is analyzed; it was changed. Analyze it again."
-                    )
+            with self.opened() as reader:
                 yield reader
         except DataError as error:
             raise Unreadable(self.index, error) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 
 from ..errors import DataError
 from ..stream.checks import check_every
-from .names import SUFFIX, is_shard, says_step, step_of
-from .readers import INDEX, SINGLE, UNSUPPORTED, CheckpointReader
+from .folders import is_weights, named_layout
+from .names import SUFFIX, SUFFIXES, is_shard, says_step, step_of
+from .readers import CheckpointReader, open_checkpoint
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -27,13 +28,15 @@ class Checkpoint:
 
     Attributes:
         step: Training step, from the name.
-        path: A safetensors file, or a folder.
+        path: A file, or a folder.
         root: Folder that its files must lie in once links are followed.
+        state_key: Name of the model's table in it; None searches.
     """
 
     step: int
     path: Path
     root: Path
+    state_key: str | None = None
 
     def open(self) -> CheckpointReader:
         """Open it for reading.
@@ -41,7 +44,7 @@ class Checkpoint:
         Raises:
             DataError: If it cannot be read.
         """
-        return CheckpointReader(self.path, self.root)
+        return open_checkpoint(self.path, self.root, self.state_key)
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,20 @@ class Series:
         return [_describe(checkpoint) for checkpoint in self.checkpoints]
 
 
-def find_series(source: Source, *, step_regex: str | None = None) -> Series:
+def find_series(source: Source, *, step_regex: str | None = None, state_key: str | None = None) -> Series:
     """The series of checkpoints in a folder, or in an explicit list.
 
-    Members are ``*.safetensors`` files and sub-folders that hold one, with a step in the name: ``step-100``,
-    ``step1000``, ``step-001000-2BT``, ``checkpoint-100``, ``epoch=3-step=1200``, ``100``, ``ckpt_000123``.
+    Members are files of safetensors or torch (``.pt``, ``.pth``, ``.bin``, ``.ckpt``) and sub-folders that hold a
+    checkpoint, with a step in the name: ``step-100``, ``step1000``, ``step-001000-2BT``, ``checkpoint-100``,
+    ``epoch=3-step=1200``, ``100``, ``ckpt_000123``. Names without a step (``last``, ``main``, ``final``) are copies
+    or the end of training at an unknown step, and are ignored. Of a step that is there as safetensors or a folder,
+    torch files are ignored, as trainers save their optimizer's state so.
 
     Args:
         source: A folder, or files and folders.
         step_regex: Picks the step out of a name where the built-in forms do not; names that it does not match are
             no members.
+        state_key: Name of the model's table where a checkpoint holds several ("generator"), levels joined by dots.
 
     Raises:
         DataError: If there is no folder, no step in any name, one step twice, or fewer than two checkpoints.
@@ -121,7 +128,8 @@ def find_series(source: Source, *, step_regex: str | None = None) -> Series:
         found, ignored = _in_list([Path(path) for path in source], step_regex), []
         name = f"the list of {len(found)} paths"
     _check(found, ignored, name, step_regex)
-    return Series(name, tuple(sorted(found, key=lambda c: c.step)), tuple(ignored))
+    members = sorted((replace(member, state_key=state_key) for member in found), key=lambda c: c.step)
+    return Series(name, tuple(members), tuple(ignored))
 
 
 def common_stride(steps: Sequence[int]) -> int:
@@ -137,7 +145,7 @@ def common_stride(steps: Sequence[int]) -> int:
 
 def _in_folder(folder: Path, step_regex: str | None) -> tuple[list[Checkpoint], list[str]]:
     root = Path(os.path.realpath(folder))
-    found, ignored, unread = [], [], []
+    found, ignored, pickled = [], [], []
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -147,31 +155,24 @@ def _in_folder(folder: Path, step_regex: str | None) -> tuple[list[Checkpoint], 
             continue
         step = step_of(path.name, step_regex)
         is_folder = path.is_dir()
-        if is_folder and not _holds_model(path) and (step is None or not (step_regex or says_step(path.name))):
+        if is_folder and not named_layout(path) and (step is None or not (step_regex or says_step(path.name))):
             continue  # logs-2 and the like; an empty step-300, though, is a checkpoint that is gone
-        member = is_folder or (path.name.endswith(SUFFIX) and not is_shard(path.name))
-        if member and step is not None:
+        member = is_folder or (path.name.endswith(SUFFIXES) and not is_shard(path.name))
+        if member and step is not None and (is_folder or path.suffix == SUFFIX):
             found.append(Checkpoint(step, path, root))
-        elif member or path.name.endswith(SUFFIX):
+        elif member and step is not None and is_weights(path.name):
+            pickled.append(Checkpoint(step, path, root))
+        elif member or path.name.endswith(SUFFIXES):
             ignored.append(path.name)
-        elif path.suffix in UNSUPPORTED:
-            unread.append((step, path))
     covered = {checkpoint.step for checkpoint in found}
-    left = [path for step, path in unread if step is not None and step not in covered]
-    if left or (unread and not found):
-        raise _unsupported(left or [path for _, path in unread])
-    return found, ignored
-
-
-def _holds_model(folder: Path) -> bool:
-    return os.path.lexists(folder / SINGLE) or os.path.lexists(folder / INDEX)
+    found += [checkpoint for checkpoint in pickled if checkpoint.step not in covered]
+    ignored += [checkpoint.path.name for checkpoint in pickled if checkpoint.step in covered]
+    return found, sorted(ignored)
 
 
 def _in_list(paths: Sequence[Path], step_regex: str | None) -> list[Checkpoint]:
     found = []
     for path in paths:
-        if path.suffix in UNSUPPORTED:
-            raise _unsupported([path])
         if not os.path.lexists(path):
             raise DataError(f"every checkpoint in a list must exist; {path} does not. Take it out of the list.")
         step = step_of(path.name, step_regex)
@@ -199,7 +200,7 @@ def _check(found: Sequence[Checkpoint], ignored: Sequence[str], name: str, step_
             )
     if len(found) >= 2:
         return
-    if _holds_model(Path(name)):
+    if named_layout(Path(name)):
         raise DataError(f"{name} is itself 1 checkpoint; at least 2 are needed to form an update. Give its parent.")
     if not found and ignored:
         how = f"step_regex={step_regex!r} finds none" if step_regex else "none has one"
@@ -231,20 +232,8 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _not_a_folder(path: Path) -> DataError:
     if path.is_file():
-        kind = "a file" if path.suffix not in UNSUPPORTED else "a file of a format that this version does not read"
         return DataError(
-            f"a series must be a folder or a list of checkpoints; {path} is {kind}. "
+            f"a series must be a folder or a list of checkpoints; {path} is a file. "
             "Give the folder that it lies in, or several files."
         )
-    return DataError(
-        f"a series must be a folder or a list of checkpoints; {path} does not exist. "
-        "Names of repositories on a hub are not read by this version: download the checkpoints first."
-    )
-
-
-def _unsupported(paths: Iterable[Path]) -> DataError:
-    first = next(iter(paths))
-    return DataError(
-        f"checkpoints must be safetensors files; {first} is {first.suffix}, which this version does not read. "
-        "Convert it: safetensors.torch.save_file(model.state_dict(), 'step-N.safetensors')."
-    )
+    return DataError(f"a series must be a folder or a list of checkpoints; {path} does not exist. Check its name.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..stream.blocks import BlockScheme, make_blocks
-from .readers import INDEX, SINGLE, CheckpointReader
+from .folders import named_layout
+from .readers import open_checkpoint
 from .series import find_series
 from .structure import structure_of
 
@@ -43,8 +44,8 @@ def checkpoint_size(
         SettingError: If the blocks cannot be.
     """
     path = Path(path)
-    is_one = not path.is_dir() or any(os.path.lexists(path / name) for name in (SINGLE, INDEX))
-    with CheckpointReader(path) if is_one else find_series(path).checkpoints[-1].open() as reader:
+    is_one = not path.is_dir() or named_layout(path) is not None
+    with open_checkpoint(path) if is_one else find_series(path).checkpoints[-1].open() as reader:
         entries = structure_of(reader.tensors).entries
     partition = make_blocks({name: entry.shape for name, entry in entries.items()}, blocks, heads)
     itemsize = 8 if any(entry.itemsize == 8 for entry in entries.values()) else 4

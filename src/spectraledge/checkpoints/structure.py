@@ -47,8 +47,8 @@ class Entry:
 
     @property
     def itemsize(self) -> int:
-        """Bytes an entry in the arithmetic of updates: float64 stays, the rest is float32."""
-        return 8 if self.dtype == "float64" else 4
+        """Bytes an entry in the arithmetic of updates: float64 stays, as complex128 does; the rest is float32."""
+        return 8 if self.dtype in ("float64", "complex128") else 4
 
     @property
     def numel(self) -> int:

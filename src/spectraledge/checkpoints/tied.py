@@ -12,7 +12,8 @@ from .readers import CheckpointReader
 from .scan import Stretch
 from .structure import Entry, Structure
 
-_PART = 2**24  # entries read at a time: 64 MB of float32
+_PART = 2**22  # entries read at a time: 16 MB of float32
+_SAMPLE = 2**14  # entries that are compared first: tensors of equal shapes are many, tied ones few
 
 
 def tied_names(stretch: Stretch) -> dict[str, list[str]]:
@@ -35,27 +36,38 @@ def tied_names(stretch: Stretch) -> dict[str, list[str]]:
     for name, entry in structure.entries.items():
         alike.setdefault((entry.shape, entry.dtype), []).append(name)
     groups = [names for names in alike.values() if len(names) > 1]
-    for member in (stretch.members[0], stretch.members[-1]):
-        with member.open() as reader:
-            groups = [part for names in groups for part in _equal(structure, reader, names)]
+    ends = (stretch.members[0], stretch.members[-1])
+    for limit in (_SAMPLE, None):
+        for member in ends:
+            if groups:
+                with member.open() as reader:
+                    groups = [part for names in groups for part in _equal(structure, reader, names, limit)]
     return dict(_keep_one(structure, names) for names in groups)
 
 
-def _equal(structure: Structure, reader: CheckpointReader, names: Iterable[str]) -> list[list[str]]:
-    """Groups of at least two names whose data are equal and not constant."""
+def _equal(
+    structure: Structure, reader: CheckpointReader, names: Iterable[str], limit: int | None
+) -> list[list[str]]:
+    """Groups of at least two names whose first entries, or all, are equal and (where all are read) not constant."""
     found: dict[bytes, list[str]] = {}
     for name in names:
-        digest = _digest(reader, structure.entries[name])
+        digest = _digest(reader, structure.entries[name], limit)
         if digest is not None:
             found.setdefault(digest, []).append(name)
     return [group for group in found.values() if len(group) > 1]
 
 
-def _digest(reader: CheckpointReader, entry: Entry) -> bytes | None:
-    """Checksum of a tensor's bytes, read in parts; None if all entries are one value."""
+def _digest(reader: CheckpointReader, entry: Entry, limit: int | None) -> bytes | None:
+    """Checksum of a tensor's bytes, read in parts; None if all entries are one value.
+
+    Args:
+        reader: Of the checkpoint.
+        entry: The tensor.
+        limit: Read whole rows of about that many entries only, whatever they hold; None reads all.
+    """
     checksum = hashlib.sha256()
-    first, constant = None, True
-    for part in _parts(reader, entry):
+    first, constant = None, limit is None or entry.numel <= limit
+    for part in _parts(reader, entry, limit):
         flat = part.contiguous().reshape(-1)
         first = flat[0] if first is None else first
         constant = constant and bool((flat == first).all())
@@ -63,13 +75,13 @@ def _digest(reader: CheckpointReader, entry: Entry) -> bytes | None:
     return None if constant else checksum.digest()
 
 
-def _parts(reader: CheckpointReader, entry: Entry) -> Iterator[torch.Tensor]:
-    if entry.numel <= _PART:
+def _parts(reader: CheckpointReader, entry: Entry, limit: int | None) -> Iterator[torch.Tensor]:
+    n_rows = entry.shape[0] if len(entry.shape) > entry.is_complex else 1
+    if entry.numel <= min(_PART, limit or _PART) or n_rows == 1:
         yield reader.read(entry.raw_name)
         return
-    n_rows = entry.shape[0]
-    step = max(1, _PART // (entry.numel // n_rows))
-    for start in range(0, n_rows, step):
+    step = max(1, (limit or _PART) // (entry.numel // n_rows))
+    for start in range(0, n_rows if limit is None else step, step):
         yield reader.read(entry.raw_name, start, min(start + step, n_rows))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..recording import RecordingWriter
 from ..stream.blocks import Blocks
-from .rows import Sum
-from .scan import Scan, Stretch
+from .rows import Sums, Update
+from .scan import Scan, Stretch, checkpoint_name
 from .series import Series
 from .structure import Structure
 
@@ -25,16 +25,21 @@ class Segment:
         structure: Its tensors, tied ones once.
         blocks: The partition.
         tied: Kept name to the others that are the same weights.
-        n_passes: Times the stretch was read.
-        rows: One for each update.
+        updates: Those between its checkpoints.
+        sums: Their rows.
     """
 
     stretch: Stretch
     structure: Structure
     blocks: Blocks
     tied: dict[str, list[str]]
-    n_passes: int
-    rows: list[Sum]
+    updates: tuple[Update, ...]
+    sums: Sums
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether weights were rounded when they were saved."""
+        return any(entry.dtype in ("float16", "bfloat16") for entry in self.structure.entries.values())
 
 
 def describe(series: Series, scanned: Scan, segments: Sequence[Segment]) -> dict[str, Any]:
@@ -51,10 +56,9 @@ def describe(series: Series, scanned: Scan, segments: Sequence[Segment]) -> dict
         "left_out": list(left_out),
         "ignored_files": list(series.ignored),
         "skipped": [
-            {"step": series.checkpoints[i].step, "file": series.checkpoints[i].path.name, "reason": reason}
+            {"step": series.checkpoints[i].step, "file": checkpoint_name(series.checkpoints[i]), "reason": reason}
             for i, reason in sorted(scanned.skipped.items())
         ],
-        "passes": max(segment.n_passes for segment in segments),
         "optimizer": "unknown: checkpoints tell no momentum, so p-values take updates to be uncorrelated",
     }
 
@@ -77,11 +81,13 @@ def write_recording(
     for number, segment in enumerate(segments):
         writer.write("segment", **_segment_fields(number, segment, lags, every))
         nonfinite: set[str] = set()
-        for row in segment.rows:
-            while skipped and skipped[0][0] < row.step:
+        for u, update in enumerate(segment.updates):
+            while skipped and skipped[0][0] < update.step:
                 _write_skipped(writer, *skipped.pop(0))
-            writer.write("row", t=t, segment=number, flags=_flags(row, every), **_row_fields(row))
-            nonfinite = _report_nonfinite(writer, segment.blocks, row, nonfinite)
+            fields = _row_fields(segment, u)
+            flags = _flags(fields, update, every)
+            writer.write("row", t=t, segment=number, flags=flags, **fields)
+            nonfinite = _report_nonfinite(writer, segment.blocks, update.step, fields["nonfinite"], nonfinite)
             t += 1
     for step, reason in skipped:
         _write_skipped(writer, step, reason)
@@ -107,31 +113,38 @@ def _segment_fields(number: int, segment: Segment, lags: int, every: int) -> dic
     }
 
 
-def _row_fields(row: Sum) -> dict[str, Any]:
-    names = ("step", "n_steps", "products", "theta_dot", "theta_norm2", "unchanged", "nonfinite", "seconds")
-    return {name: getattr(row, name) for name in names}
+def _row_fields(segment: Segment, u: int) -> dict[str, Any]:
+    names = ["products", "theta_dot", "theta_norm2", "unchanged", "nonfinite"]
+    if segment.half_precision:
+        names.append("error_norm2")
+    update, sums = segment.updates[u], segment.sums
+    arrays = {name: getattr(sums, name)[u] for name in names}
+    return {"step": update.step, "n_steps": update.n_steps, **arrays, "seconds": float(sums.seconds[u])}
 
 
-def _flags(row: Sum, every: int) -> list[str]:
+def _flags(fields: dict[str, Any], update: Update, every: int) -> list[str]:
+    norm2 = fields["products"][:, 0]
     tests: Iterator[tuple[str, Any]] = iter(
         (
-            ("nonfinite", row.nonfinite.any() or np.isnan(row.products[:, 0]).any()),
-            ("zero_update", not row.products[:, 0].any()),
-            ("uneven", row.n_steps != every),
-            ("seam", row.seam),
+            ("nonfinite", fields["nonfinite"].any() or np.isnan(norm2).any()),
+            ("zero_update", not norm2.any()),
+            ("uneven", update.n_steps != every),
+            ("seam", update.seam),
         )
     )
     return [name for name, holds in tests if holds]
 
 
-def _report_nonfinite(writer: RecordingWriter, blocks: Blocks, row: Sum, before: set[str]) -> set[str]:
+def _report_nonfinite(
+    writer: RecordingWriter, blocks: Blocks, step: int, nonfinite: np.ndarray, before: set[str]
+) -> set[str]:
     """One event a block when its parameters stop being finite, and again after they have recovered."""
-    now = {blocks.names[b]: int(row.nonfinite[b]) for b in np.flatnonzero(row.nonfinite)}
+    now = {blocks.names[b]: int(nonfinite[b]) for b in np.flatnonzero(nonfinite)}
     for name, count in now.items():
         if name not in before:
             writer.write(
                 "event",
-                step=row.step,
+                step=step,
                 block=name,
                 event_kind="nonfinite",
                 value=count,

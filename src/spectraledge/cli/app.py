@@ -53,16 +53,20 @@ def plan(
     lags: o.Lags = None,
     step_ms: Annotated[float | None, typer.Option(help="Milliseconds that a training step takes.")] = None,
     device: Annotated[str, typer.Option(help="Where the ring would live.")] = "cpu",
+    memory: Annotated[str | None, typer.Option(help="Bytes the ring may take, for example 4e9.")] = None,
+    folder: Annotated[str, typer.Option(help="Where its file would be, with --memory.")] = ".",
     json: o.Json = False,
 ) -> None:
-    """What monitoring a model would cost on this machine."""
-    from .plan import plan_content, plan_rows
+    """What monitoring a model would cost on this machine; with --memory, all ways to keep the ring."""
+    from .plan import plan_content, plan_rows, store_rows
 
-    content = plan_content(checkpoint, parameters, blocks, window, every, lags, step_ms, device)
+    content = plan_content(checkpoint, parameters, blocks, window, every, lags, step_ms, device, memory, folder)
     if json:
         print_json(content)
         return
     print_table(plan_rows(content), "Plan")
+    if memory is not None:
+        print_table(store_rows(content), content["reason"])
 
 
 @app.command()
@@ -152,7 +156,9 @@ def list_(json: o.Json = False) -> None:
 
 @app.command()
 def analyze(
-    source: Annotated[list[str], typer.Argument(help="A folder of safetensors checkpoints, or several of them.")],
+    source: Annotated[
+        list[str], typer.Argument(help="A folder of checkpoints, several of them, or owner/name@pattern on the hub.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Run folder for the recording.")] = None,
     window: o.Window = 10,
     every: Annotated[
@@ -163,18 +169,23 @@ def analyze(
     params: Annotated[str | None, typer.Option(help="Only tensors whose names this expression finds.")] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads, for --blocks head.")] = None,
     step_regex: Annotated[str | None, typer.Option(help=r"Picks the step out of a name: 'step-(\d+)'.")] = None,
-    memory: Annotated[str, typer.Option(help="Bytes that may be used; larger models take several passes.")] = "2.1e9",
+    state_key: Annotated[str | None, typer.Option(help="The model's table where a file holds several.")] = None,
+    memory: Annotated[str, typer.Option(help="Bytes that may be used, by all jobs together.")] = "2.1e9",
+    jobs: Annotated[int | None, typer.Option(help="Parts at once; the number of cores where not given.")] = None,
+    engine: Annotated[str, typer.Option(help="local, ray or dask.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a running Ray or Dask cluster.")] = None,
+    drop_cache: Annotated[
+        bool, typer.Option("--drop-cache", help="Remove what was downloaded as soon as it is used.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable checkpoint.")] = False,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Record the updates between checkpoints that a run has saved."""
+    """Record the updates between checkpoints that a run has saved; start it again where it was killed."""
     from ..checkpoints.analyze import analyze as run_analysis
-    from ..checkpoints.series import find_series
+    from ..checkpoints.find import find
 
-    series = find_series(source[0] if len(source) == 1 else source, step_regex=step_regex)
-    if every is not None:
-        series = series.thinned(every)
+    series = find(source[0] if len(source) == 1 else source, every, step_regex=step_regex, state_key=state_key)
     table = series.table()
     if not json:
         print_series(table, f"{len(table)} checkpoints in {series.source}")
@@ -190,9 +201,14 @@ def analyze(
             params=params,
             heads=heads,
             memory_bytes=o.whole("memory", memory),
+            jobs=jobs,
+            engine=engine,
+            address=address,
+            drop_cache=drop_cache,
             strict=strict,
             overwrite=overwrite,
             progress=progress.update,
+            say=(lambda sentence: None) if json else print_line,
         )
     _print_result({"series": table}, recording, window, json)
 
@@ -349,6 +365,25 @@ def report(
         print_json(content)
     else:
         print_line(f"wrote {content['report']}" + (f" and figures into {figures}" if figures is not None else ""))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder, or recording file.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for all tables, or a file for the products alone.")
+    ],
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+) -> None:
+    """Write a recording as Parquet tables."""
+    from .export import export_content
+
+    content = export_content(run, out, overwrite=overwrite)
+    if json:
+        print_json(content)
+    else:
+        print_table(content["files"], f"Written from {content['run']}")
 
 
 @app.command()

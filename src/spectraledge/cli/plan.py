@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from .._attach import plan
+from .._attach import plan, plan_stores
 from ..checkpoints.size import checkpoint_size
 from ..errors import SettingError
+from ..stream.choose import Candidate, pick, reason
 from ..stream.cost import free_memory, human_bytes
 from .content import Content
 from .options import whole
@@ -21,8 +22,10 @@ def plan_content(
     lags: int | None,
     step_ms: float | None,
     device: str,
+    memory: str | None = None,
+    folder: str = ".",
 ) -> Content:
-    """Cost of monitoring, a step, and against the free memory.
+    """Cost of monitoring, a step, and against the free memory; with a budget all ways to keep the ring.
 
     Raises:
         SettingError: If not exactly one of ``checkpoint`` and ``parameters`` is given, or a number cannot be.
@@ -37,6 +40,8 @@ def plan_content(
     if step_ms is not None and not 0 < step_ms < float("inf"):
         raise SettingError(f"step-ms must be above 0; got {step_ms}. Give the milliseconds of one training step.")
     n_parameters, n_blocks, itemsize = _size(checkpoint, parameters, blocks)
+    budget = None if memory is None else float(whole("memory", memory))
+    stores: list[Candidate] = []
     try:
         where = torch.device(device)
         cost = plan(
@@ -48,6 +53,17 @@ def plan_content(
             device=str(where),
             itemsize=itemsize,
         )
+        if budget is not None:
+            stores = plan_stores(
+                n_parameters,
+                n_blocks=n_blocks,
+                window=window,
+                lags=lags,
+                device=str(where),
+                itemsize=itemsize,
+                memory=budget,
+                folder=folder,
+            )
     except (RuntimeError, AssertionError) as error:  # torch without that accelerator asserts
         raise SettingError(f"device must be one that torch can use here; got {device} ({error}). Use cpu.") from error
     free = free_memory(where)
@@ -59,7 +75,35 @@ def plan_content(
         "percent_of_step": None if step_ms is None else 100 * ms_a_step / step_ms,
         "free_bytes": free,
         "fits": None if free is None else cost.ring_bytes <= free / 4,  # as `attach` decides
+        **({} if budget is None else _budget(stores, budget)),
     }
+
+
+def _budget(stores: list[Candidate], memory: float) -> Content:
+    chosen = pick(stores, memory)
+    return {
+        "memory": memory,
+        "stores": [store.as_dict() for store in stores],
+        "chosen": chosen.name,
+        "reason": reason(chosen, stores, memory),
+    }
+
+
+def store_rows(content: Content) -> list[Content]:
+    """The ways to keep the ring, for people, the chosen one marked."""
+    return [
+        {
+            "ring": store["name"],
+            "memory": human_bytes(store["memory_bytes"]),
+            "file": human_bytes(store["file_bytes"]) if store["file_bytes"] else None,
+            "a snapshot": None if store["append_ms"] is None else f"{store['append_ms']:.3g} ms",
+            "a step": None if store["append_ms"] is None else f"{store['append_ms'] / content['every']:.3g} ms",
+            "error": store["error"],
+            "fits": store["fits"],
+            "chosen": True if store["name"] == content["chosen"] else None,
+        }
+        for store in content["stores"]
+    ]
 
 
 def plan_rows(content: Content) -> list[Content]:

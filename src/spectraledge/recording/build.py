@@ -30,7 +30,7 @@ def _fields(state: State, header: Record, report: ReadReport) -> dict[str, Any]:
     rows = state.rows
     n_updates = rows[-1].t + 1 if rows else 0
     n_lost = n_updates - len(rows)
-    if n_lost > 1_000_000 + 100 * len(rows):
+    if n_lost > 100_000 + 100 * len(rows):
         raise DataError(
             f"The rows of a recording must be nearly all there; {n_lost} of {n_updates} are missing. "
             "The file is damaged beyond use: record the run again."
@@ -41,6 +41,7 @@ def _fields(state: State, header: Record, report: ReadReport) -> dict[str, Any]:
     blocks = names if not names or "all" in names else ["all", *names]
     filled = [row.segment for row in rows] or segments  # lags that no row has need no room
     lags = max((segment["lags"] for segment in filled), default=0)
+    _check_filled(rows, n_updates * len(blocks) * (lags + 1))
     index = np.array([row.t for row in rows], dtype=np.int64)
     steps, n_steps = _steps(rows, index, n_updates, segments)
     fields: dict[str, Any] = {
@@ -73,6 +74,16 @@ def _fields(state: State, header: Record, report: ReadReport) -> dict[str, Any]:
         if fields[name] is not None:
             _cut_at_seams(fields[name], joined)
     return fields
+
+
+def _check_filled(rows: list[Row], n_products: int) -> None:
+    """A few rows far apart, or of many different blocks, must not ask for arrays that fill the memory."""
+    n_stored = sum(row.record["products"].size for row in rows)
+    if n_products > 10_000_000 + 100 * n_stored:
+        raise DataError(
+            f"The rows of a recording must fill most of its arrays; they hold {n_stored} of {n_products} products. "
+            "The file is damaged beyond use: record the run again."
+        )
 
 
 def _used_segments(state: State) -> list[Record]:
@@ -200,6 +211,8 @@ def _joined(rows: list[Row], index: np.ndarray, n_updates: int) -> np.ndarray:
 
 
 def _cut_at_seams(band: np.ndarray, joined: np.ndarray) -> None:
+    if not len(band):
+        return  # a segment without rows may state any number of lags
     for lag in range(1, band.shape[2]):
         band[:lag, :, lag] = np.nan
         band[lag:, :, lag][joined[lag:] != joined[:-lag]] = np.nan

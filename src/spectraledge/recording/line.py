@@ -73,7 +73,7 @@ def number(value: Any) -> float:
     >>> number("-inf"), number(2)
     (-inf, 2.0)
     """
-    if isinstance(value, bool | int | float) or value in ("nan", "inf", "-inf"):
+    if isinstance(value, bool | int | float) or (isinstance(value, str) and value in ("nan", "inf", "-inf")):
         try:
             return float(value)
         except OverflowError:  # an integer beyond all floats

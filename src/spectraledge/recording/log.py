@@ -29,6 +29,7 @@ ROW_ARRAYS = (
     "theta_norm2",
     "decay_products",
     "decay_norm2",
+    "error_norm2",
     "gradient_products",
     "unchanged",
     "nonfinite",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from ..errors import DataError
 from .line import PREFIX, CorruptLine, Record, decode_line
 
@@ -170,16 +172,23 @@ def _skip_line(stream: BinaryIO) -> tuple[bool, int]:
 
 
 def _check_header(record: Record, file: Path) -> None:
-    if record.get("format") != FORMAT:
+    name, version = record.get("format"), record.get("version")
+    if not isinstance(name, str) or name != FORMAT:  # it may be an array, which compares entry by entry
         raise DataError(
-            f"{file} must be a {FORMAT} file; its header says {record.get('format')!r}. "
-            "Give the recording file of a run."
+            f"{file} must be a {FORMAT} file; its header says {_shown(name)}. Give the recording file of a run."
         )
-    version = record.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise DataError(
-            f"{file} must have a format version up to {VERSION}; got {version!r}. Read it with a newer spectraledge."
+            f"{file} must have a format version up to {VERSION}; got {_shown(version)}. "
+            "Read it with a newer spectraledge."
         )
+
+
+def _shown(value: object) -> str:
+    """What a damaged file says, fit for one line: not an array of any size."""
+    if isinstance(value, np.ndarray | list | dict):
+        return f"a {type(value).__name__}"
+    return repr(value)[:80]
 
 
 def _no_record(file: Path, start: bytes, torn: bool, n_corrupt: int) -> DataError:

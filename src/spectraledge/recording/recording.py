@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import SettingError
 from ..theory.overlap import mode_overlaps
+from ..theory.sketch import relative_error
 from ..theory.spectrum import gram_spectrum
 from . import derive
 from .build import build_fields
@@ -20,6 +21,7 @@ from .event import Event
 from .log import Log, ReadReport, read_log
 from .merge import merge_blocks
 from .probe import ProbeRecord
+from .row_errors import window_errors
 from .save import save_recording
 from .select import BlockChoice, block_label, select_blocks
 from .spectra import Spectra, momentum_correlation
@@ -65,6 +67,9 @@ class Recording:
         report: What reading the file found.
         path: The file it was read from.
         closed: Whether the run ended in order.
+        error_norm2: (T, B) upper estimate of the squared norm of the error that each update carries over the
+            rounding of ``update_eps`` [parameter^2]: from updates stored in bfloat16, or from checkpoints in half
+            precision. None where there is none.
     """
 
     steps: np.ndarray
@@ -91,6 +96,7 @@ class Recording:
     report: ReadReport = field(default_factory=ReadReport)
     path: Path | None = None
     closed: bool = False
+    error_norm2: np.ndarray | None = None
 
     @classmethod
     def from_log(cls, log: Log) -> Recording:
@@ -219,7 +225,9 @@ class Recording:
         derive.check_window(window, stride, self.n_updates, self.lags)
         band = self.band(block, stride=stride, normalisation=normalisation)
         gram = derive.window_grams(band, window)
-        spectrum = gram_spectrum(gram, update_eps=self.update_eps)
+        chosen = select_blocks(block, self.blocks, self.block_info)
+        error2 = window_errors(self, chosen, window, stride, normalisation)
+        spectrum = gram_spectrum(gram, update_eps=self.update_eps, error_norm2=error2)
         rows = len(band)
         n_steps = self.n_steps[: rows * stride].reshape(rows, stride).sum(axis=1)
         return Spectra(
@@ -234,6 +242,8 @@ class Recording:
             block=block_label(block),
             normalisation=normalisation,
             row_correlation=momentum_correlation(self._momentum()[stride - 1 :: stride], n_steps, window),
+            error=np.sqrt(np.broadcast_to(error2, len(gram))),
+            relative_error=relative_error(window, self.sketch_size),
             _band=band,
         )
 
@@ -299,6 +309,12 @@ class Recording:
         return 2.0**-53 if dtypes == {"float64"} else 2.0**-24
 
     @property
+    def sketch_size(self) -> int | None:
+        """Smallest size of the sketches the updates were recorded from; None where they were kept whole."""
+        sizes = [segment.get("sketch_size") for segment in self.meta.get("segments", [])]
+        return min((size for size in sizes if type(size) is int and size > 0), default=None)
+
+    @property
     def seams(self) -> np.ndarray:
         """Indices of updates that do not join to the one before them; the first update is not counted."""
         if self.lags < 1 or self.n_updates < 2:
@@ -338,6 +354,21 @@ class Recording:
             OutputError: If the file cannot be written.
         """
         return write_csv(self.table(kind, **options), Path(path))
+
+    def to_parquet(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
+        """Write everything measured and logged as Parquet tables; see ``recording.parquet.export``.
+
+        Args:
+            path: Folder for all tables, or a file ``*.parquet`` for the products alone.
+            overwrite: Whether tables that are there may be replaced.
+
+        Raises:
+            OutputError: If a table is there already, or the place cannot be written.
+            MissingDependencyError: If pyarrow is not installed.
+        """
+        from .parquet import export
+
+        return export(self, path, overwrite=overwrite)
 
     def merged(self) -> Recording:
         """The same recording with all blocks summed into "all": smaller, to keep or to publish.

@@ -18,7 +18,8 @@ from .probe import sound_outcome, sound_probe
 from .weights import sound_weights
 
 BAND_FIELDS = ("products", "decay_products", "gradient_products")  # (B, L+1) in a row
-BLOCK_FIELDS = ("theta_dot", "theta_norm2", "decay_norm2", "unchanged", "nonfinite")  # (B,) in a row
+# (B,) in a row
+BLOCK_FIELDS = ("theta_dot", "theta_norm2", "decay_norm2", "error_norm2", "unchanged", "nonfinite")
 REQUIRED = ("products", "theta_dot", "theta_norm2")
 
 

@@ -34,6 +34,9 @@ class Spectra:
         block: Name of the block or union.
         normalisation: "raw", "row" or "lr".
         row_correlation: (N, 2W) correlation of rows at lags 0..2W-1 that momentum alone makes.
+        error: (N) bound on the absolute error of a singular value that ``error_norm2`` of the rows makes, part of
+            the floor [parameter].
+        relative_error: Bound on their relative error where updates were sketched, else 0.
     """
 
     steps: np.ndarray
@@ -48,6 +51,8 @@ class Spectra:
     normalisation: str
     row_correlation: np.ndarray
     _band: np.ndarray = field(repr=False)
+    error: np.ndarray | float = 0.0
+    relative_error: float = 0.0
 
     def gap(self, rule: Rule = "guarded", *, n_draws: int = 199, seed: int = 0) -> Gap:
         """The gap of every window.
@@ -145,6 +150,17 @@ class Gap:
     def steps(self) -> np.ndarray:
         """(N) optimizer step of the last update in each window."""
         return self.spectra.steps
+
+    @property
+    def resolved(self) -> np.ndarray:
+        """(N) whether the gap is wider than the errors of the stored updates could make it.
+
+        These are ``error_norm2`` of the rows and the law of a sketch; False where nothing is resolved.
+        """
+        s = self.spectra
+        return gap_theory.gap_is_resolved(
+            s.singular_values, self.position, error=s.error, relative_error=s.relative_error
+        )
 
     @cached_property
     def p_value(self) -> np.ndarray:

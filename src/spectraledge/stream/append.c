@@ -29,40 +29,67 @@ typedef struct {
     const int64_t *offset, *len; /* per chunk: position in the ring, number of entries */
     const int64_t *rows;         /* slots of the stored updates to multiply with */
     void *updates, *snapshot, *decay;
-    double *sums; /* n_chunks x n_sums: rows, <d,d>, <theta,d>, <theta,theta>, zeros, decay rows, <w,d>, <w,w> */
+    /* n_chunks x n_sums: rows, <d,d>, <theta,d>, <theta,theta>, zeros, decay rows, <w,d>, <w,w>; and at last,
+     * where updates are stored in bfloat16, the squared norm of what rounding took off */
+    double *sums;
     int64_t next;
 } Job;
 
-#define DEFINE_CHUNK(NAME, REAL)                                                                              \
+/* bfloat16 to nearest, ties to even, NaN kept: what torch does. Its exponents are those of float. */
+static inline uint16_t to_half(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return (uint16_t)(x != x ? 0x7fc0u : rounded);
+}
+
+static inline float from_half(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+#define LOAD(X, HALF) ((HALF) ? (double)from_half((uint16_t)(X)) : (double)(X))
+
+#define DEFINE_CHUNK(NAME, REAL, STORED, HALF)                                                               \
     CLONES static void NAME(const Job *job, int64_t c) {                                                     \
         const REAL *theta = (const REAL *)job->theta[c];                                                     \
-        const int64_t off = job->offset[c], len = job->len[c], n_rows = job->n_rows;                          \
+        const int64_t off = job->offset[c], len = job->len[c], n_rows = job->n_rows;                         \
         REAL *snap = (REAL *)job->snapshot + off;                                                            \
-        REAL *base = (REAL *)job->updates + off;                                                             \
-        REAL *dest = base + job->slot * job->row_stride;                                                     \
+        STORED *base = (STORED *)job->updates + off;                                                         \
+        STORED *dest = base + job->slot * job->row_stride;                                                   \
         REAL *w = job->decay ? (REAL *)job->decay + off : NULL;                                              \
         double *sums = job->sums + c * job->n_sums;                                                          \
         double d[TILE], dw[TILE];                                                                            \
-        REAL raw[TILE];                                                                                      \
+        STORED raw[TILE];                                                                                    \
         for (int64_t lo = 0; lo < len; lo += TILE) {                                                         \
             const int64_t n = len - lo < TILE ? len - lo : TILE;                                             \
-            double dd = 0, td = 0, tt = 0;                                                                   \
+            double dd = 0, td = 0, tt = 0, ee = 0;                                                           \
             int64_t zeros = 0;                                                                               \
-            _Pragma("omp simd reduction(+ : dd, td, tt, zeros)") for (int64_t i = 0; i < n; i++) {           \
+            _Pragma("omp simd reduction(+ : dd, td, tt, ee, zeros)") for (int64_t i = 0; i < n; i++) {       \
                 const REAL t = theta[lo + i];                                                                \
                 const REAL u = t - snap[lo + i];                                                             \
-                raw[i] = u;                                                                                  \
                 snap[lo + i] = t;                                                                            \
-                d[i] = (double)u;                                                                            \
-                dd += (double)u * (double)u;                                                                 \
+                if (HALF) {                                                                                  \
+                    raw[i] = (STORED)to_half((float)u);                                                      \
+                    d[i] = (double)from_half((uint16_t)raw[i]);                                              \
+                    ee += ((double)u - d[i]) * ((double)u - d[i]);                                           \
+                    dd += d[i] * d[i];                                                                       \
+                } else {                                                                                     \
+                    raw[i] = (STORED)u;                                                                      \
+                    d[i] = (double)u;                                                                        \
+                    dd += (double)u * (double)u;                                                             \
+                }                                                                                            \
                 td += (double)t * (double)u;                                                                 \
                 tt += (double)t * (double)t;                                                                 \
                 zeros += (u == 0);                                                                           \
             }                                                                                                \
             for (int64_t r = 0; r < n_rows; r++) {                                                           \
-                const REAL *row = base + job->rows[r] * job->row_stride + lo;                                \
+                const STORED *row = base + job->rows[r] * job->row_stride + lo;                              \
                 double s = 0;                                                                                \
-                _Pragma("omp simd reduction(+ : s)") for (int64_t i = 0; i < n; i++) s += (double)row[i] * d[i]; \
+                _Pragma("omp simd reduction(+ : s)") for (int64_t i = 0; i < n; i++)                         \
+                    s += LOAD(row[i], HALF) * d[i];                                                          \
                 sums[r] += s;                                                                                \
             }                                                                                                \
             sums[n_rows] += dd;                                                                              \
@@ -78,25 +105,29 @@ typedef struct {
                     ww += dw[i] * dw[i];                                                                     \
                 }                                                                                            \
                 for (int64_t r = 0; r < n_rows; r++) {                                                       \
-                    const REAL *row = base + job->rows[r] * job->row_stride + lo;                            \
+                    const STORED *row = base + job->rows[r] * job->row_stride + lo;                          \
                     double s = 0;                                                                            \
-                    _Pragma("omp simd reduction(+ : s)") for (int64_t i = 0; i < n; i++) s += (double)row[i] * dw[i]; \
+                    _Pragma("omp simd reduction(+ : s)") for (int64_t i = 0; i < n; i++)                     \
+                        s += LOAD(row[i], HALF) * dw[i];                                                     \
                     sums[n_rows + 4 + r] += s;                                                               \
                 }                                                                                            \
                 sums[2 * n_rows + 4] += wd;                                                                  \
                 sums[2 * n_rows + 5] += ww;                                                                  \
             }                                                                                                \
+            if (HALF) sums[job->n_sums - 1] += ee;                                                           \
             /* last: the slot may hold the oldest row, which was needed above */                             \
-            memcpy(dest + lo, raw, (size_t)n * sizeof(REAL));                                                \
+            memcpy(dest + lo, raw, (size_t)n * sizeof(STORED));                                              \
         }                                                                                                    \
     }
 
-DEFINE_CHUNK(chunk_float, float)
-DEFINE_CHUNK(chunk_double, double)
+DEFINE_CHUNK(chunk_float, float, float, 0)
+DEFINE_CHUNK(chunk_double, double, double, 0)
+DEFINE_CHUNK(chunk_float_half, float, uint16_t, 1)
+DEFINE_CHUNK(chunk_double_half, double, uint16_t, 1)
 
 typedef struct {
     Job *job;
-    int is_double;
+    int kind;
 } Worker;
 
 static void *work(void *argument) {
@@ -105,19 +136,22 @@ static void *work(void *argument) {
     for (;;) {
         const int64_t c = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
         if (c >= job->n_chunks) return NULL;
-        if (worker->is_double) chunk_double(job, c);
-        else chunk_float(job, c);
+        if (worker->kind == 0) chunk_float(job, c);
+        else if (worker->kind == 1) chunk_double(job, c);
+        else if (worker->kind == 2) chunk_float_half(job, c);
+        else chunk_double_half(job, c);
     }
 }
 
 int64_t spectraledge_chunk(void) { return CHUNK; }
 
-/* sums must be zeroed by the caller. Returns 0. A thread that cannot be started is simply not used. */
-int spectraledge_append(int is_double, int64_t n_chunks, const void *const *theta, const int64_t *offset,
+/* kind: 1 where parameters and snapshot are double, else float; plus 2 where updates are stored in bfloat16.
+ * sums must be zeroed by the caller. Returns 0. A thread that cannot be started is simply not used. */
+int spectraledge_append(int kind, int64_t n_chunks, const void *const *theta, const int64_t *offset,
                         const int64_t *len, int64_t n_rows, const int64_t *rows, int64_t row_stride, int64_t slot,
                         void *updates, void *snapshot, void *decay, double *sums, int64_t n_sums, int64_t n_threads) {
     Job job = {n_chunks, n_rows, row_stride, slot, n_sums, theta, offset, len, rows, updates, snapshot, decay, sums, 0};
-    Worker worker = {&job, is_double};
+    Worker worker = {&job, kind};
     pthread_t threads[64];
     int64_t started = 0;
     if (n_threads > 64) n_threads = 64;

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from ..errors import SettingError
 from .ring import UpdateRing
+from .sketch import SketchRing
 
 # Optimizers of torch whose decay multiplies the parameters by (1 - lr * weight_decay) before the step.
 _DECOUPLED = (torch.optim.AdamW, torch.optim.Muon)
@@ -37,7 +38,11 @@ def check_decoupled(optimizers: Sequence[torch.optim.Optimizer]) -> None:
                 )
 
 
-def add_decay(ring: UpdateRing, optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> None:
+def add_decay(
+    ring: UpdateRing | SketchRing,
+    optimizer: torch.optim.Optimizer,
+    pieces: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
+) -> None:
     """Accumulate ``-lr * weight_decay * theta`` of the step that ``optimizer`` is about to make.
 
     Parameters without a gradient are not decayed by the optimizer and are left out here too.
@@ -45,13 +50,13 @@ def add_decay(ring: UpdateRing, optimizer: torch.optim.Optimizer, names: Mapping
     Args:
         ring: Where the decay part is kept.
         optimizer: Before its step.
-        names: Parameter names by ``id``.
+        pieces: What the ring knows of a parameter of the optimizer, by name; empty where it is not monitored.
     """
     for group in optimizer.param_groups:
         rate = float(group["lr"]) * float(group.get("weight_decay") or 0.0)
         if rate == 0.0:
             continue
         for parameter in group["params"]:
-            name = names.get(id(parameter))
-            if name is not None and parameter.grad is not None:
-                ring.add_decay(name, parameter, -rate)
+            if parameter.grad is not None:
+                for name, tensor in pieces(parameter).items():
+                    ring.add_decay(name, tensor, -rate)

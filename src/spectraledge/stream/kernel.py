@@ -1,4 +1,4 @@
-"""The compiled inner loop of the ring, where the installation has one."""
+"""The compiled inner loops of the rings, where the installation has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ logger = logging.getLogger("spectraledge")
 
 
 class Kernel:
-    """Thin handle on the shared library; arrays in, partial sums out."""
+    """Thin handle on the shared library; arrays in, partial sums out.
+
+    Attributes:
+        chunk: Entries that one set of partial sums covers.
+        complete: Whether the library knows bfloat16 and sketches; one built before them does not.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._append = library.spectraledge_append
@@ -26,6 +31,11 @@ class Kernel:
         ]  # fmt: skip
         library.spectraledge_chunk.restype = ctypes.c_int64
         self.chunk = int(library.spectraledge_chunk())
+        self.complete = hasattr(library, "spectraledge_sketch")
+        if self.complete:
+            self._sketch = library.spectraledge_sketch
+            self._sketch.restype = ctypes.c_int
+            self._sketch.argtypes = [size, *[pointer] * 9, size, pointer, pointer, size]
 
     def append(
         self,
@@ -41,19 +51,52 @@ class Kernel:
         snapshot: int,
         decay: int | None,
         n_threads: int,
+        half: bool = False,
     ) -> np.ndarray:
         """Partial sums, shape ``(n_chunks, n_sums)``: see append.c for their order.
 
-        ``theta`` holds addresses (uint64), ``updates``, ``snapshot`` and ``decay`` are addresses.
+        ``theta`` holds addresses (uint64), ``updates``, ``snapshot`` and ``decay`` are addresses; ``half`` says that
+        updates are stored in bfloat16.
         """
-        n_sums = (2 if decay else 1) * len(rows) + (6 if decay else 4)
+        n_sums = (2 if decay else 1) * len(rows) + (6 if decay else 4) + (1 if half else 0)
         sums = np.zeros((len(theta), n_sums))
         self._append(
-            int(is_double), len(theta), theta.ctypes.data, offset.ctypes.data, length.ctypes.data,
+            int(is_double) + (2 if half else 0),
+            len(theta), theta.ctypes.data, offset.ctypes.data, length.ctypes.data,
             len(rows), rows.ctypes.data, row_stride, slot, updates, snapshot, decay, sums.ctypes.data,
             n_sums, n_threads,
         )  # fmt: skip
         return sums
+
+    def sketch(
+        self,
+        *,
+        task: np.ndarray,
+        theta: np.ndarray,
+        dtype: np.ndarray,
+        key: np.ndarray,
+        piles: np.ndarray,
+        log2_size: int,
+        n_threads: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sketches of the tasks, shape ``(n_tasks, m)``, and their squared norms and non-finite entries.
+
+        Args:
+            task: (n_tasks + 1) first record of each task, and the number of records.
+            theta: (R) addresses (uint64).
+            dtype: (R) codes, see sketch.c.
+            key: (R) keys of the tensors (uint64).
+            piles: (5, R) first global index, runs, their distance in memory and in the whole tensor, their length.
+            log2_size: Binary logarithm of m.
+            n_threads: At most so many threads.
+        """
+        n_tasks = len(task) - 1
+        tables, scalars = np.zeros((n_tasks, 1 << log2_size)), np.zeros((n_tasks, 2))
+        self._sketch(
+            n_tasks, task.ctypes.data, theta.ctypes.data, dtype.ctypes.data, key.ctypes.data,
+            *(column.ctypes.data for column in piles), log2_size, tables.ctypes.data, scalars.ctypes.data, n_threads,
+        )  # fmt: skip
+        return tables, scalars
 
 
 @functools.cache

@@ -2,6 +2,10 @@
 
 Ties together counter, ring and writer. It reads parameters and learning rates and writes nothing that the
 training could see.
+
+Where several ranks train one model, each multiplies the entries it counts (``ranks``), and all meet once a snapshot:
+they tell each other whether anything is wrong, then add their sums. Whatever follows from a meeting, a row, a new
+segment, the end of monitoring, follows on all of them. Rank 0 alone writes the recording.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,21 +25,24 @@ from ..errors import OutputError, SettingError
 from ..recording import Event, RecordingWriter
 from ..recording.replay import replay
 from . import cost
-from .blocks import Blocks, BlockScheme, make_blocks
+from .blocks import Blocks
 from .decay import add_decay, check_decoupled
-from .parameters import (
-    ParameterFilter,
-    Structure,
-    describe_change,
-    head_counts,
-    real,
-    refuse_several_ranks,
-)
-from .probe import Probe, Prober
-from .ring import Row, UpdateRing
+from .groups import describe_groups, largest_momentum
+from .parameters import Structure, describe_change, head_counts
+from .probe import Prober
+from .ranks.group import Parted, ranks_of_this_run
+from .ranks.share import Share, table
+from .ranks.state import Checkpoint, Pieces, load_pieces, ring_pieces
+from .ranks.tensors import is_dtensor
+from .ranks.writer import NoWriter
+from .ring import UpdateRing
+from .row import Row
+from .settings import Settings
+from .sketch import SketchRing
 from .span import directions
 from .state import load_file, pack, save_file, unpack
 from .steps import StepCounter
+from .store import AnyRing, make_ring
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,26 +50,8 @@ if TYPE_CHECKING:
     from ..recording import Recording
     from .watch import Watch
 
+__all__ = ["Monitor", "Settings"]
 logger = logging.getLogger("spectraledge")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a run is monitored; checked once, in ``_attach.py``."""
-
-    window: int
-    every: int
-    lags: int
-    blocks: BlockScheme
-    params: ParameterFilter | None
-    heads: int | Mapping[str, int] | None
-    decay_products: bool
-    store: str
-    backend: str
-    on_error: str
-    probe: Probe | None = None
-    probe_every: int = 0
-    events: bool | tuple[str, ...] = False
 
 
 class Monitor:
@@ -83,15 +71,16 @@ class Monitor:
         *,
         step: int | None,
     ) -> None:
-        refuse_several_ranks()
         self.settings = settings
         self._model = model
+        self._ranks = ranks_of_this_run(settings.ranks, settings.rank_timeout)
+        self._optimizers = list(optimizers)
         if settings.decay_products:
-            check_decoupled(optimizers)
-        self._structure = Structure(model, settings.params)
-        self._ring = self._make_ring()
+            self._ranks.together(lambda: check_decoupled(optimizers))
+        self._build()
         self._prober = None
         if settings.probe is not None:
+            self._ranks.together(self._refuse_probes_of_shards)
             self._prober = Prober(settings.probe, model, optimizers, settings.window)
         self._listeners: list[Callable[[str, Mapping[str, Any]], object]] = []
         self._watch: Watch | None = None
@@ -103,19 +92,25 @@ class Monitor:
             settings.lags,
             every=settings.every,
             decay=settings.decay_products,
-            itemsize=self._ring.nbytes // self._ring.n_entries,
+            itemsize=self._share.itemsize,
             device=self._device(),
             backend=self._ring.backend,
+            store=settings.store,
+            precision=settings.precision,
+            sketch_size=settings.sketch_size if settings.store == "sketch" else None,
             probe=settings.probe,
             probe_every=settings.probe_every,
         )
         logger.info("monitoring %s", self.plan)
         self._dead = False
+        self._error: Exception | None = None  # what ended monitoring here, still to be told to the other ranks
         self._reloaded = False
         self._nonfinite: set[str] = set()
         self._rewind_to: tuple[int, bool] | None = None  # (step, whether the ring goes on), still to be written
         # opened only now: whatever is wrong with the model is found before the folder is touched
-        self._writer = writer = open_writer()
+        self._writer: RecordingWriter | NoWriter = NoWriter()
+        found = self._ranks.together(lambda: self._open_writer(open_writer))[0]
+        self._resumed = found is not None
         self._counter = StepCounter(
             optimizers,
             start=step,
@@ -124,22 +119,73 @@ class Monitor:
             completed=self._guarded(self._completed),
             reloaded=self._guarded(self._on_reload),
         )
+        if self._ranks.size > 1 and step is None:  # a rank may train nothing that counts steps
+            self._counter.restart(max(self._ranks.gather(self._counter.count)))
         self._lr_sum = np.zeros(sum(len(o.param_groups) for o in optimizers))
         self._last_step = self._start = self._counter.count
         self._rows: list[tuple[int, int]] = []  # (step, t) of every row that is not rewound
         self._found_segments: list[Mapping[str, Any]] = []  # in a file that is resumed
         self._segment, self._segment_step = -1, 0
         self._n_segments = 0  # numbers ever used: none is used twice, also after a rewind
-        if writer.resumed is None:
+        if found is None:
             self._open_segment("start")
         else:
-            self._take_up(writer.resumed.records)
+            self._take_up(found)
+
+    def _open_writer(self, open_writer: Callable[[], RecordingWriter]) -> dict[str, Any] | None:
+        """On rank 0; what all ranks must know of a recording that goes on."""
+        if self._ranks.rank != 0:
+            return None
+        self._writer = writer = open_writer()
+        if writer.resumed is None:
+            return None
+        records = writer.resumed.records
+        found = replay(records)
+        numbers = [record["segment"] for record in records if record["kind"] == "segment"]
+        return {
+            "rows": [(row.step, row.t) for row in found.rows],
+            "segments": [{key: s.get(key) for key in ("segment", "step", "blocks", "lags")} for s in found.segments],
+            "n_segments": 1 + max((n for n in numbers if isinstance(n, int)), default=-1),
+        }
+
+    def _build(self) -> str:
+        """Find the parameters, divide them among the ranks and make the ring; why it had to be made again.
+
+        A collective: the ranks fail together.
+        """
+        several = self._ranks.size > 1
+        before = getattr(self, "_structure", None)
+
+        def look() -> tuple[Any, ...]:
+            self._structure = Structure(self._model, self.settings.params, may_be_empty=several)
+            reason = "" if before is None else describe_change(before.tensors, self._structure.tensors)
+            changed = before is not None and not before.unchanged()
+            heads = head_counts(self._model)
+            return table(self._structure, self._optimizers, several=several), reason, changed, heads
+
+        found = self._ranks.together(look)
+        heads = self.settings.heads
+        if heads is None:
+            heads = {layer: n for _, _, _, counts in reversed(found) for layer, n in counts.items()}
+        self._names = self._structure.names_of()
+
+        def make() -> None:
+            tables = [table for table, *_ in found]
+            self._share = Share(self._ranks, tables, self._structure, self.settings.blocks, heads)
+            self._ring = self._make_ring()
+
+        self._ranks.together(make)
+        return next((reason for _, reason, changed, _ in found if changed), "")
+
+    def _refuse_probes_of_shards(self) -> None:
+        if self._ranks.size > 1 or self._structure.sharded is not None:
+            raise SettingError(
+                "probes differentiate the whole model in one process; "
+                f"{self._structure.sharded or 'it'} lies on {self._ranks.size} rank(s) as a part of it. Record "
+                "without probe=, and probe checkpoints."
+            )
 
     # what the user calls
-
-    @property
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return self._structure.tensors
 
     @property
     def step(self) -> int:
@@ -148,12 +194,16 @@ class Monitor:
 
     @property
     def blocks(self) -> Blocks:
-        """The current partition of the parameter vector."""
-        return self._ring.blocks
+        """The current partition of the parameter vector; on several ranks, of the whole of it."""
+        return self._share.blocks
 
     @property
     def recording(self) -> Recording:
-        """Everything recorded so far; equal to ``spectraledge.load(out)``."""
+        """Everything recorded so far; equal to ``spectraledge.load(out)``.
+
+        Raises:
+            SettingError: On other ranks than 0, which alone keeps the recording.
+        """
         from ..recording import Recording
 
         return Recording.from_log(self._writer.log())
@@ -170,17 +220,22 @@ class Monitor:
             modes below the resolution floor are NaN.
 
         Raises:
-            SettingError: If fewer than ``window`` updates are stored.
+            SettingError: If fewer than ``window`` updates are stored, or several ranks store parts of them.
         """
+        if self._ranks.size > 1:
+            raise SettingError(
+                f"modes need whole updates in one process; {self._ranks.size} ranks hold parts of them. "
+                "Use recording.spectra on rank 0."
+            )
         return directions(self._ring, window)
 
     @property
-    def ring(self) -> UpdateRing:
-        """The stored updates."""
+    def ring(self) -> AnyRing:
+        """The stored updates; on several ranks, of the entries that this one counts."""
         return self._ring
 
     def log(self, *, step: int | None = None, **metrics: float) -> None:
-        """Record metrics at the current optimizer step.
+        """Record metrics at the current optimizer step; on several ranks, those of rank 0.
 
         Args:
             step: Another step than the current one.
@@ -189,7 +244,7 @@ class Monitor:
         Raises:
             SettingError: If a value is no number; in training only with ``on_error="raise"``.
         """
-        if not self._dead:
+        if not self._dead and self._error is None:
             self._guarded(self._log)(self._counter.count if step is None else step, metrics)
 
     def log_weights(self, singular_values: Mapping[str, Sequence[float]], *, step: int | None = None) -> None:
@@ -203,14 +258,15 @@ class Monitor:
         Raises:
             SettingError: If a value is no number; in training only with ``on_error="raise"``.
         """
-        if not self._dead:
+        if not self._dead and self._error is None:
             self._guarded(self._log_weights)(self._counter.count if step is None else step, singular_values)
 
     def on_event(self, callback: Callable[[Event], object]) -> None:
         """Call ``callback(event)`` whenever a detector reports something; starts detectors if none are at work.
 
         Events are recorded as well. A callback that raises is dropped with a warning. Detectors look at the past of
-        the run alone, and start judging once they have seen enough of it (``spectraledge.detect``).
+        the run alone, and start judging once they have seen enough of it (``spectraledge.detect``). On several ranks,
+        what rank 0 finds is told on every rank that has a callback, at the same step: all can stop together.
 
         Args:
             callback: Takes an ``Event``.
@@ -228,7 +284,8 @@ class Monitor:
     def on_record(self, callback: Callable[[str, Mapping[str, Any]], object]) -> None:
         """Call ``callback(kind, fields)`` with every record from now on, once it is written.
 
-        For trackers and displays. A callback that raises is dropped with a warning; fields must not be changed.
+        For trackers and displays. A callback that raises is dropped with a warning; fields must not be changed. On
+        several ranks only rank 0 writes records, so callbacks of other ranks are never called.
 
         Args:
             callback: Takes the kind of the record ("row", "metrics", "event", "segment", "rewind", "close", ...) and
@@ -237,11 +294,14 @@ class Monitor:
         self._listeners.append(callback)
 
     def detach(self) -> None:
-        """Take the hooks off and close the recording. Safe to call twice."""
+        """Take the hooks off and close the recording. Safe to call twice. All ranks must call it at the same step."""
         self._counter.remove()
         if self._dead:
             return
         self._dead = True
+        if self._error is not None:  # the ranks have not met since
+            self._stop(f"rank {self._ranks.rank}: {_told(self._error)}")
+            return
         try:
             self._flush_rewind()
             self._write("close", step=self._counter.count)
@@ -254,7 +314,8 @@ class Monitor:
 
         Args:
             ring: Whether to include the ring, ``(lags + 1) P`` entries: only then does a resumed recording go on
-                bit for bit; without it a seam is marked, which no window crosses.
+                bit for bit; without it a seam is marked, which no window crosses. On several ranks it is this rank's
+                part; ``checkpoint()`` is what torch.distributed.checkpoint saves.
         """
         state: dict[str, Any] = {
             "step": self._counter.count,
@@ -269,8 +330,26 @@ class Monitor:
         if self._watch is not None:
             state["events"] = self._watch.state()
         if ring:
-            state["ring"] = {name: tensor.clone() for name, tensor in self._state_tensors().items()}
+            tensors = self._state_tensors() if self._ranks.size == 1 else self.ring_pieces()
+            state["ring"] = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         return state
+
+    def ring_pieces(self) -> dict[str, torch.Tensor]:
+        """The ring by parameter, as torch.distributed.checkpoint saves it: views of this rank's part, no copies.
+
+        Raises:
+            SettingError: If a part is no box of its parameter, as uneven strided shards are not.
+        """
+        return ring_pieces(self._ring, self._share)
+
+    def checkpoint(self) -> Checkpoint:
+        """This monitor with its ring, to put beside the model into a distributed checkpoint.
+
+        ``torch.distributed.checkpoint.save({"model": ..., "monitor": monitor.checkpoint()}, ...)`` on all ranks; load
+        the same way, after the model and the optimizer, on as many ranks as you like: the ring is resharded.
+        The monitor itself has ``state_dict`` and ``load_state_dict`` too, without the ring: a seam is then marked.
+        """
+        return Checkpoint(self)
 
     def _state_tensors(self) -> dict[str, torch.Tensor]:
         waiting = self._prober.state_tensors() if self._prober is not None else {}
@@ -284,7 +363,12 @@ class Monitor:
         Raises:
             SettingError: If the saved ring has another layout than this monitor's.
         """
-        if "ring" in state:
+        if any(isinstance(tensor, Pieces) for tensor in state.get("ring", {}).values()):
+            load_pieces(self._ring, self._share, state["ring"])
+            self._ring.n_appended = int(state["n_appended"])
+            self._last_step = int(state["last_step"])
+            self._lr_sum = np.array(state["lr_sum"], dtype=np.float64)
+        elif "ring" in state:
             waiting = {name: x for name, x in state["ring"].items() if name.startswith("probe.")}
             buffers = {name: x for name, x in state["ring"].items() if name not in waiting}
             self._ring.load_state_tensors(buffers, int(state["n_appended"]))
@@ -293,14 +377,14 @@ class Monitor:
             self._last_step = int(state["last_step"])
             self._lr_sum = np.array(state["lr_sum"], dtype=np.float64)
         else:
-            self._ring.reset(self._tensors)
+            self._ring.reset(self._share.tensors())
             self._last_step = int(state["step"])
             self._lr_sum[:] = 0.0
         if self._watch is not None and "events" in state:
             self._watch.load_state(state["events"])
         self._counter.restart(int(state["step"]))
         self._reloaded = False
-        if self._rows or self._writer.resumed is not None:
+        if self._rows or self._resumed:
             self._rewind_to = (int(state["step"]), "ring" in state)
         else:  # a state loaded into a fresh recording
             self._start = self._last_step
@@ -311,7 +395,13 @@ class Monitor:
 
         Raises:
             OutputError: If the file cannot be written.
+            SettingError: On several ranks, whose rings are saved by ``checkpoint()``.
         """
+        if self._ranks.size > 1:
+            raise SettingError(
+                f"one file holds the ring of one process; there are {self._ranks.size} ranks. Save "
+                "monitor.checkpoint() with torch.distributed.checkpoint."
+            )
         save_file(path, *pack(self.state_dict(), self._state_tensors()))
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -333,10 +423,18 @@ class Monitor:
     # what the optimizers call
 
     def _before(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._error is not None:  # nothing is recorded any more, but the ranks must meet at the same steps
+            if self._reloaded:
+                self._recount()
+            return
         if self._rewind_to is not None or self._reloaded:
             self._settle()
         if self.settings.decay_products:
-            add_decay(self._ring, optimizer, self._names)
+            add_decay(self._ring, optimizer, self._pieces_of)
+
+    def _pieces_of(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = {name: self._share.tensor(name) for name in self._names.get(id(parameter), ())}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def _stepped(self, optimizer: torch.optim.Optimizer) -> None:
         i = 0
@@ -349,10 +447,17 @@ class Monitor:
                 i += 1
 
     def _completed(self, count: int) -> None:
-        if (count - self._start) % self.settings.every == 0:
-            count = self._counter.reconcile()
-            if (count - self._start) % self.settings.every == 0 and count > self._last_step:
-                self._snapshot(count)
+        if not self._due(count):
+            return
+        if self._ranks.size > 1:
+            self._meet()
+            return
+        count = self._counter.reconcile()
+        if self._due(count) and count > self._last_step:
+            self._snapshot(count)
+
+    def _due(self, count: int) -> bool:
+        return (count - self._start) % self.settings.every == 0
 
     def _on_reload(self) -> None:
         self._reloaded = True
@@ -360,6 +465,8 @@ class Monitor:
     # how a snapshot becomes a record
 
     def _write(self, kind: str, **fields: Any) -> None:
+        if self._ranks.rank != 0:
+            return
         self._writer.write(kind, **fields)
         for listener in list(self._listeners):
             try:
@@ -373,7 +480,50 @@ class Monitor:
         if not self._structure.unchanged():
             self._restructure()
             return
-        row = self._ring.append(self._tensors)
+        self._record(self._ring.append(self._share.tensors()), step, began)
+
+    def _meet(self) -> None:
+        """A snapshot on several ranks. Whatever goes wrong on one of them before, all know it after the meeting."""
+        began = time.perf_counter()
+        step, due, changed = self._counter.count, True, False
+        sums = np.zeros((0, 0))
+        if self._error is None:
+            try:
+                step = self._counter.reconcile()
+                due = self._due(step) and step > self._last_step
+                changed = due and not self._structure.unchanged()
+                if due and not changed:
+                    sums = self._ring.sums(self._share.tensors())
+            except Exception as error:
+                self._error = error
+        failed = self._error is not None
+        n_known = 0 if failed else 5 if changed or not due else 7
+        n_appended = 0 if failed else self._ring.n_appended
+        numbers = (step, due, self._last_step, self._start, n_appended, *sums.shape)
+        meeting = self._ranks.meet(
+            (failed, changed, self._watch is not None),
+            [number if i < n_known else None for i, number in enumerate(numbers)],
+        )
+        any_failed, any_changed, any_watch = meeting.flags
+        if any_failed:
+            reasons = self._ranks.gather(_told(self._error))
+            rank = next(rank for rank, reason in enumerate(reasons) if reason)
+            self._stop(f"rank {rank}: {reasons[rank]}")
+        elif not meeting.agreed:
+            seen = self._ranks.gather(numbers)
+            self._stop(f"the ranks must make the same steps; (step, due, last, first, updates, ...) are {seen}")
+        elif due and any_changed:
+            self._restructure()
+        elif due:
+            total = self._ranks.add(sums)
+            try:
+                self._record(self._ring.row(total), step, began, watch=any_watch)
+            except Parted:
+                raise
+            except Exception as error:
+                self._error = error  # the other ranks hear of it at the next meeting
+
+    def _record(self, row: Row, step: int, began: float, *, watch: bool = True) -> None:
         flags = self._flags(row, step)
         fields: dict[str, Any] = {
             "t": self._next_t,
@@ -390,30 +540,50 @@ class Monitor:
         }
         if row.decay_products is not None:
             fields |= {"decay_products": row.decay_products, "decay_norm2": row.decay_norm2}
-        self._write("row", **fields, seconds=time.perf_counter() - began)
-        if self._watch is not None:
+        if row.error_norm2 is not None:
+            fields["error_norm2"] = row.error_norm2
+        seconds = time.perf_counter() - began
+        error: Exception | None = None
+        try:
+            self._write("row", **fields, seconds=seconds)
+        except Exception as caught:
+            if self._ranks.size == 1:
+                raise
+            error = caught  # first do what the other ranks are waiting for
+        if self._ranks.size > 1 and watch and self._watch is None:
+            self._start_watch(None)
+        if self._watch is not None and watch:
             self._look(self._watch, step, row)
+        if error is not None:
+            raise error
+        if isinstance(self._ring, SketchRing):
+            for note in self._ring.take_notes():
+                self._write("event", step=step, **note)
         self._report_nonfinite(row, step)
         self._rows.append((step, self._next_t))
         self._last_step = step
         self._lr_sum[:] = 0.0
         if self._prober is not None:
-            self._probe(self._prober, step)
+            self._probe(self._prober, self._whole_ring(), step)
 
-    def _probe(self, prober: Prober, step: int) -> None:
+    def _whole_ring(self) -> UpdateRing:
+        assert isinstance(self._ring, UpdateRing)  # probes of a sketch are refused at attaching
+        return self._ring
+
+    def _probe(self, prober: Prober, ring: UpdateRing, step: int) -> None:
         """Finish the probe that waits for this update, and make a new one where one is due.
 
         A probe that fails ends probing, not the recording.
         """
         t = self._rows[-1][1]
-        tensors = self._structure.tensors
+        tensors = self._share.tensors()
         due = (step - self._start) % self.settings.probe_every == 0
         try:
             if prober.pending is not None and prober.pending.t == t - 1 and self._ring.n_appended > 1:
-                self._write("outcome", **prober.follow_up(self._ring, tensors, step=step))
+                self._write("outcome", **prober.follow_up(ring, tensors, step=step))
             prober.pending = None
             if due and self._ring.n_appended >= self.settings.window:
-                fields = prober.measure(self._ring, tensors, t=t, step=step, n_steps=self.settings.every)
+                fields = prober.measure(ring, tensors, t=t, step=step, n_steps=self.settings.every)
                 self._write("probe", segment=self._segment, **fields)
         except OutputError:
             raise
@@ -430,18 +600,35 @@ class Monitor:
         return watch
 
     def _look(self, watch: Watch, step: int, row: Row) -> None:
-        """Detectors that fail end detection, not the recording."""
-        try:
-            events = watch.push(step, row.products, seam=self._ring.n_appended == 1)
-        except Exception as error:
-            if self.settings.on_error == "raise":
-                raise
+        """Detectors that fail end detection, not the recording. On several ranks those of rank 0 decide."""
+        seam = self._ring.n_appended == 1
+        noted, events, error = watch.noted, None, None
+        if self._ranks.rank == 0:
+            try:
+                events = watch.push(step, row.products, seam=seam)
+            except Exception as caught:
+                error = caught
+        if self._ranks.size > 1:
+            noted, events = self._ranks.first((noted, events))
+            if self._ranks.rank != 0 and events is not None:  # to be in the state that rank 0 is in
+                watch.note(noted)
+                watch.push(step, row.products, seam=seam)
+        if events is None:
             self._watch = None
-            _warn(f"spectraledge stopped looking for events at step {step}; training and recording go on", error)
+            if error is not None:
+                if self.settings.on_error == "raise":
+                    raise error
+                _warn(f"spectraledge stopped looking for events at step {step}; training and recording go on", error)
             return
-        for event in events:
-            self._write("event", **event.to_fields())
-        watch.tell(events)
+        failed: Exception | None = None
+        try:
+            for event in events:
+                self._write("event", **event.to_fields())
+        except Exception as caught:
+            failed = caught
+        watch.tell(events)  # on this rank too, where the disk is full: the others are told as well
+        if failed is not None:
+            raise failed
 
     def _flags(self, row: Row, step: int) -> list[str]:
         flags = []
@@ -469,16 +656,15 @@ class Monitor:
                     threshold=0,
                     detector="health",
                 )
-                logger.warning("step %d: %d entries of block %s are not finite", step, count, name)
+                if self._ranks.rank == 0:
+                    logger.warning("step %d: %d entries of block %s are not finite", step, count, name)
         self._nonfinite = now
 
     def _restructure(self) -> None:
-        after = Structure(self._model, self.settings.params)
-        reason = describe_change(self._tensors, after.tensors)
-        logger.warning("step %d: the trained parameters changed (%s); a new segment begins", self.step, reason)
-        self._structure = after
         del self._ring  # before the next one takes its place in memory
-        self._ring = self._make_ring()
+        reason = self._build()
+        if self._ranks.rank == 0:
+            logger.warning("step %d: the trained parameters changed (%s); a new segment begins", self.step, reason)
         self._lr_sum[:] = 0.0
         self._last_step = self._counter.count
         self._open_segment(reason)
@@ -486,7 +672,7 @@ class Monitor:
     def _open_segment(self, reason: str) -> None:
         self._segment, self._segment_step = self._n_segments, self._last_step
         self._n_segments += 1
-        blocks = self._ring.blocks
+        blocks = self._share.blocks
         self._write(
             "segment",
             segment=self._segment,
@@ -496,48 +682,57 @@ class Monitor:
             block_info=self._block_info(),
             scheme=blocks.scheme,
             lags=self.settings.lags,
-            update_dtype=self._ring.update_dtype,
-            parameter_dtypes=sorted({str(t.dtype).removeprefix("torch.") for t in self._tensors.values()}),
-            groups=_describe_groups(self._counter.optimizers),
-            momentum=_momentum(self._counter.optimizers),
+            update_dtype=self._ring.update_dtype if self._ranks.size == 1 else self._share.update_dtype,
+            parameter_dtypes=list(self._share.dtypes),
+            groups=describe_groups(self._counter.optimizers),
+            momentum=largest_momentum(self._counter.optimizers),
             every=self.settings.every,
             n_parameters=blocks.n_parameters,
+            store=self.settings.store,
+            precision=self.settings.precision,
+            **({"ranks": self._ranks.size} if self._ranks.size > 1 else {}),
+            **({"sketch_size": self._ring.size} if isinstance(self._ring, SketchRing) else {}),
         )
 
     def _block_info(self) -> list[dict[str, Any]]:
         """Blocks as recorded; those whose tensors share one parameter group say which (index into ``lr_sum``)."""
-        group_of: dict[str, int] = {}
-        index = 0
-        for optimizer in self._counter.optimizers:
-            for group in optimizer.param_groups:
-                group_of |= {self._names[id(p)]: index for p in group["params"] if id(p) in self._names}
-                index += 1
         out = []
-        for info, atoms in zip(self._ring.blocks.info(), self._ring.blocks.atoms, strict=True):
-            groups = {group_of.get(atom.name) for atom in atoms}
+        for info, atoms in zip(self._share.blocks.info(), self._share.blocks.atoms, strict=True):
+            groups = {self._share.groups.get(atom.name) for atom in atoms}
             out.append({**info, "group": groups.pop() if len(groups) == 1 else None})
         return out
 
-    def _make_ring(self) -> UpdateRing:
-        shapes = {name: tuple(real(t).shape) for name, t in self._tensors.items()}
-        heads = self.settings.heads if self.settings.heads is not None else head_counts(self._model)
-        blocks = make_blocks(shapes, self.settings.blocks, heads)
-        self._names = {id(t): name for name, t in self._tensors.items()}
-        per_entry = 8 if any(t.dtype in (torch.float64, torch.complex128) for t in self._tensors.values()) else 4
-        need = blocks.n_parameters * per_entry * (self.settings.lags + (2 if self.settings.decay_products else 1))
-        cost.check_memory(need, self._device(), blocks.n_parameters, self.settings.lags)
-        return UpdateRing(
-            blocks,
-            self._tensors,
-            self.settings.lags,
-            decay=self.settings.decay_products,
-            store=self.settings.store,
-            backend=self.settings.backend,
+    def _make_ring(self) -> AnyRing:
+        settings, n = self.settings, self._share.local.n_parameters
+        size = cost.ring_size(
+            n,
+            len(self._share.local.names),
+            settings.lags,
+            decay=settings.decay_products,
+            itemsize=self._share.itemsize,
+            store=settings.store,
+            precision=settings.precision,
+            sketch_size=settings.sketch_size,
+        )
+        cost.check_memory(size.memory, self._device(), n, settings.lags)
+        return make_ring(
+            self._share.local,
+            self._share.tensors(),
+            settings.lags,
+            decay=settings.decay_products,
+            store=settings.store,
+            backend=settings.backend,
+            precision=settings.precision,
+            sketch_size=settings.sketch_size,
+            layouts=self._share.layouts,
+            folder=settings.folder,
+            window=settings.window,
+            sketch_check=settings.sketch_check,
         )
 
     def _device(self) -> torch.device:
-        device = next(iter(self._tensors.values())).device
-        return torch.device("cpu") if self.settings.store == "host" or device.type == "mps" else device
+        device = next((t.device for t in self._share.tensors().values()), torch.device("cpu"))
+        return torch.device("cpu") if self.settings.store != "device" or device.type == "mps" else device
 
     # resuming
 
@@ -545,16 +740,14 @@ class Monitor:
     def _next_t(self) -> int:
         return self._rows[-1][1] + 1 if self._rows else 0
 
-    def _take_up(self, records: Sequence[dict[str, Any]]) -> None:
+    def _take_up(self, found: Mapping[str, Any]) -> None:
         """Read off an existing recording what going on behind it needs; nothing is written yet.
 
         The step may still change, by a state that is loaded after attaching.
         """
-        found = replay(records)
-        self._rows = [(row.step, row.t) for row in found.rows]
-        self._found_segments = list(found.segments)
-        numbers = [record["segment"] for record in records if record["kind"] == "segment"]
-        self._n_segments = 1 + max((n for n in numbers if isinstance(n, int)), default=-1)
+        self._rows = list(found["rows"])
+        self._found_segments = list(found["segments"])
+        self._n_segments = found["n_segments"]
         if self._found_segments:
             self._start = self._found_segments[0]["step"]
         self._rewind_to = (self._counter.count, False)
@@ -567,21 +760,26 @@ class Monitor:
     def _settle(self) -> None:
         """Before the first step after a resume or a reload: write the rewind, forget what does not join."""
         if self._reloaded:  # an optimizer has loaded a state: the parameters are others, and so is the step
-            self._reloaded = False
-            own = self._counter.own_count()
-            now = own if own is not None else self._counter.count
-            self._counter.restart(now)
-            if self._rows or self._writer.resumed is not None:
-                self._rewind_to = (now, False)
-            else:
-                self._ring.reset(self._tensors)
-                self._start = self._last_step = now
+            if self._recount():
+                self._ring.reset(self._share.tensors())
                 self._open_segment("an optimizer state was loaded")
+            else:
+                self._rewind_to = (self._counter.count, False)
         if self._rewind_to is not None and not self._rewind_to[1]:
-            self._ring.reset(self._tensors)
+            self._ring.reset(self._share.tensors())
             self._last_step = self._rewind_to[0]
             self._lr_sum[:] = 0.0
         self._flush_rewind()
+
+    def _recount(self) -> bool:
+        """Take the count of a loaded optimizer state; whether nothing has been recorded yet."""
+        self._reloaded = False
+        own = self._counter.own_count()
+        self._counter.restart(own if own is not None else self._counter.count)
+        if self._rows or self._resumed:
+            return False
+        self._start = self._last_step = self._counter.count
+        return True
 
     def _flush_rewind(self) -> None:
         """Write the rewind that is due, and a segment where none found in the file describes this run."""
@@ -598,7 +796,7 @@ class Monitor:
             return
         last = self._found_segments[-1] if self._found_segments else {}
         self._segment, self._segment_step = last.get("segment", -1), last.get("step", 0)
-        if last.get("blocks") != list(self._ring.blocks.names) or last.get("lags") != self.settings.lags:
+        if last.get("blocks") != list(self._share.blocks.names) or last.get("lags") != self.settings.lags:
             self._open_segment("resumed with other blocks or lags" if self._found_segments else "start")
 
     # metrics and failures
@@ -606,8 +804,15 @@ class Monitor:
     def _log(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._reloaded or self._rewind_to is not None:
             self._settle()
+        if self._ranks.rank != 0:
+            return
         values = {}
         for name, value in metrics.items():
+            if is_dtensor(value):
+                raise SettingError(
+                    f"a metric must be a plain number; {name} is a DTensor, of which a rank may hold a part. "
+                    "Log value.full_tensor(), called on every rank."
+                )
             try:
                 values[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
             except (TypeError, ValueError, RuntimeError) as error:
@@ -649,37 +854,34 @@ class Monitor:
     def _fail(self, error: Exception) -> None:
         if self.settings.on_error == "raise":
             raise error
+        if self._ranks.size > 1 and not isinstance(error, Parted):
+            self._error = self._error or error  # the other ranks hear of it when they meet
+            return
+        self._end()
+        _warn(f"spectraledge stopped monitoring at step {self._counter.count}; training goes on", error)
+
+    def _stop(self, reason: str) -> None:
+        """End monitoring on this rank, as on all others."""
+        error, self._error = self._error, None
+        if self.settings.on_error == "raise":
+            raise error or SettingError(f"monitoring must be possible on every rank. {reason}")
+        self._end()
+        told = (
+            f"spectraledge stopped monitoring on all ranks at step {self._counter.count}; training goes on. {reason}"
+        )
+        if self._ranks.rank == 0:
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
+        else:
+            logger.info("%s", told)
+
+    def _end(self) -> None:
         self._dead = True
         self._counter.remove()
-        _warn(f"spectraledge stopped monitoring at step {self._counter.count}; training goes on", error)
+
+
+def _told(error: Exception | None) -> str | None:
+    return None if error is None else f"{type(error).__name__}: {error}"
 
 
 def _warn(what: str, error: Exception) -> None:
     warnings.warn(f"{what}. {type(error).__name__}: {error}", RuntimeWarning, stacklevel=3)
-
-
-def _describe_groups(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    """Numbers and words of every parameter group, for the record."""
-    out = []
-    for i, optimizer in enumerate(optimizers):
-        for group in optimizer.param_groups:
-            plain = {
-                key: list(value) if isinstance(value, tuple) else value
-                for key, value in group.items()
-                if key != "params"
-                and isinstance(value, (int, float, str, bool, tuple, type(None)))
-                and not (isinstance(value, tuple) and any(isinstance(v, torch.Tensor) for v in value))
-            }
-            out.append({"optimizer": i, "class": type(optimizer).__name__, **plain})
-    return out
-
-
-def _momentum(optimizers: Sequence[torch.optim.Optimizer]) -> float | None:
-    """Largest momentum coefficient in use, which sets how far rows of the update matrix correlate in time."""
-    found = [0.0]
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            betas = group.get("betas")
-            beta = betas[0] if isinstance(betas, (tuple, list)) and betas else group.get("momentum", 0.0)
-            found.append(float(beta or 0.0))
-    return max(found)

@@ -1,68 +1,110 @@
 """Which tensors of a model make up the parameter vector, and whether that has changed.
 
-Owns de-duplication of tied weights, the refusals (sharded, not materialised, sparse) and the structural
-fingerprint; knows nothing about blocks or updates.
+Owns de-duplication of tied weights, the refusals (not materialised, sparse) and the structural fingerprint; knows
+nothing about blocks or updates.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 
 from ..errors import SettingError
 from .labels import canonical_name, layer_of
+from .ranks.tensors import (
+    Entry,
+    FlatPiece,
+    flat_pieces,
+    gathered_by_fsdp2,
+    is_dtensor,
+    local,
+    real,
+    refuse_deepspeed,
+)
 
 ParameterFilter = str | Callable[[str, torch.Tensor], bool]
+__all__ = ["ParameterFilter", "Structure", "head_counts", "real", "trainable"]
 _HEAD_COUNTS = ("num_heads", "n_head", "n_heads", "num_attention_heads", "nhead")
 
 
-def trainable(model: torch.nn.Module, params: ParameterFilter | None = None) -> dict[str, torch.Tensor]:
+def trainable(model: torch.nn.Module, params: ParameterFilter | None = None) -> dict[str, Entry]:
     """Every trainable tensor once, in model order, by its canonical name.
 
     Tied weights count once, buffers and frozen parameters never, empty tensors never. Complex tensors are
-    seen as real ones with a last dimension of 2.
+    seen as real ones with a last dimension of 2. Parameters of sharded models are there under their own names:
+    DTensors as they are, parts of FSDP1's flat parameters as ``FlatPiece``.
 
     Args:
         model: The module.
-        params: A regular expression searched in names, or a predicate of a name and a tensor; None takes all.
+        params: A regular expression searched in names, or a predicate of a name and a tensor (for FSDP1 an empty one
+            of the parameter's shape, on the meta device); None takes all.
 
     Raises:
-        SettingError: If nothing is left, or a tensor is sharded, sparse, quantised or not materialised.
+        SettingError: If nothing is left, or a tensor is sparse, quantised or not materialised.
     """
-    keep = predicate(params)
-    found: dict[str, torch.Tensor] = {}
-    seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
-    for raw_name, parameter in model.named_parameters(remove_duplicate=True):
-        name = canonical_name(raw_name)
-        if not parameter.requires_grad or not keep(name, parameter):
-            continue
-        _refuse_unusual(name, parameter)
-        if parameter.numel() == 0:
-            continue
-        key = (parameter.data_ptr(), parameter.shape, parameter.stride())
-        if key in seen:  # two Parameter objects over one storage
-            continue
-        seen.add(key)
-        if name in found:
-            raise SettingError(f"parameter names must be unique; {name!r} occurs twice. Rename one module.")
-        found[name] = parameter
+    found = _entries(model, params)
     if not found:
         raise SettingError(_nothing_left(model, params))
     return found
 
 
-def real(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor's values, detached; complex ones as pairs of real numbers."""
-    tensor = tensor.detach()
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+def _entries(model: torch.nn.Module, params: ParameterFilter | None) -> dict[str, Entry]:
+    keep = predicate(params)
+    refuse_deepspeed(model, dict(model.named_parameters()))
+    found: dict[str, Entry] = {}
+    seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
+    for name, entry in _named(model):
+        if isinstance(entry, FlatPiece):
+            wanted = entry.trained.requires_grad and keep(name, torch.empty(entry.shape, device="meta"))
+        else:
+            wanted = entry.requires_grad and keep(name, entry)
+        if not wanted:
+            continue
+        if isinstance(entry, torch.Tensor):
+            _refuse_unusual(name, entry)
+            if entry.numel() == 0:
+                continue
+            if not is_dtensor(entry):  # ranks could differ on it, where only some of them hold entries
+                key = (entry.data_ptr(), entry.shape, entry.stride())
+                if key in seen:  # two Parameter objects over one storage
+                    continue
+                seen.add(key)
+        if name in found:
+            raise SettingError(f"parameter names must be unique; {name!r} occurs twice. Rename one module.")
+        found[name] = entry
+    return found
 
 
-def fingerprint(tensors: dict[str, torch.Tensor]) -> tuple[tuple[object, ...], ...]:
+def _named(model: torch.nn.Module) -> Iterator[tuple[str, Entry]]:
+    gathered, flat = gathered_by_fsdp2(model), flat_pieces(model)
+    if not flat:
+        for raw_name, parameter in model.named_parameters(remove_duplicate=True):
+            yield canonical_name(raw_name), gathered.get(id(parameter), parameter)
+        return
+    # a flat parameter stands before everything it was made of: back to the order of the modules
+    order = {path: i for i, (path, _) in enumerate(model.named_modules())}
+    found: list[tuple[int, str, Entry]] = []
+    for raw_name, parameter in model.named_parameters(remove_duplicate=True):
+        if id(parameter) in flat:
+            found += [(piece.order, name, piece) for name, piece in flat[id(parameter)].items()]
+        else:
+            place = order.get(raw_name.rpartition(".")[0], 0)
+            found.append((place, canonical_name(raw_name), gathered.get(id(parameter), parameter)))
+    yield from ((name, entry) for _, name, entry in sorted(found, key=lambda item: item[0]))
+
+
+def fingerprint(tensors: Mapping[str, Entry]) -> tuple[tuple[object, ...], ...]:
     """What must stay the same for two snapshots to be subtracted: names, identities, shapes, dtypes, devices."""
-    return tuple((name, id(t), t.shape, t.dtype, t.device) for name, t in tensors.items())
+    return tuple((name, *_identity(t), t.shape, t.dtype, t.device) for name, t in tensors.items())
+
+
+def _identity(entry: Entry) -> tuple[int, ...]:
+    if isinstance(entry, FlatPiece):
+        return (id(entry.flat), entry.start, entry.length)
+    return (id(entry),)
 
 
 class Structure:
@@ -71,12 +113,20 @@ class Structure:
     Args:
         model: The module.
         params: As for ``trainable``.
+        may_be_empty: Whether this may be one rank of several that holds no trainable parameter.
+
+    Attributes:
+        tensors: Parameters by name, as ``trainable`` gives them.
     """
 
-    def __init__(self, model: torch.nn.Module, params: ParameterFilter | None) -> None:
-        self.tensors = trainable(model, params)
+    def __init__(self, model: torch.nn.Module, params: ParameterFilter | None, *, may_be_empty: bool = False) -> None:
+        self._model, self._params = model, params
+        self.tensors = _entries(model, params) if may_be_empty else trainable(model, params)
         self._mark = fingerprint(self.tensors)
-        self._modules = [(m, self._contents(m)) for m in model.modules()]
+        self._look()
+
+    def _look(self) -> None:
+        self._modules = [(m, self._contents(m)) for m in self._model.modules()]
 
     @staticmethod
     def _contents(module: torch.nn.Module) -> tuple[int, ...]:
@@ -85,12 +135,40 @@ class Structure:
 
     def unchanged(self) -> bool:
         """Whether modules, parameters, shapes, dtypes and devices are those seen at construction."""
-        return fingerprint(self.tensors) == self._mark and all(
-            self._contents(module) == contents for module, contents in self._modules
-        )
+        if fingerprint(self.tensors) != self._mark:
+            return False
+        if all(self._contents(module) == contents for module, contents in self._modules):
+            return True
+        if not any(map(_sharded, self.tensors.values())):
+            return False
+        # FSDP swaps gathered parameters in and out: look again at what stands behind them
+        if fingerprint(_entries(self._model, self._params)) != self._mark:
+            return False
+        self._look()
+        return True
+
+    def locals(self) -> dict[str, torch.Tensor]:
+        """What this process holds of every parameter, as plain tensors."""
+        return {name: local(entry) for name, entry in self.tensors.items()}
+
+    @property
+    def sharded(self) -> str | None:
+        """Name of a parameter that is not a plain tensor; None where all are."""
+        return next((name for name, entry in self.tensors.items() if _sharded(entry)), None)
+
+    def names_of(self) -> dict[int, list[str]]:
+        """Names by the ``id`` of the parameter that the optimizer knows; several for a flat parameter."""
+        names: dict[int, list[str]] = {}
+        for name, entry in self.tensors.items():
+            names.setdefault(id(entry.trained if isinstance(entry, FlatPiece) else entry), []).append(name)
+        return names
 
 
-def describe_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> str:
+def _sharded(entry: Entry) -> bool:
+    return isinstance(entry, FlatPiece) or is_dtensor(entry)
+
+
+def describe_change(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> str:
     """One sentence on what differs between two sets of parameters."""
     added = [name for name in after if name not in before]
     gone = [name for name in before if name not in after]
@@ -120,20 +198,6 @@ def head_counts(model: torch.nn.Module) -> dict[str, int]:
     return counts
 
 
-def refuse_several_ranks() -> None:
-    """Raise where this process is one of several: sums over ranks are not supported yet.
-
-    Raises:
-        SettingError: If a process group of more than one rank is initialised.
-    """
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        raise SettingError(
-            f"this version monitors one process; torch.distributed is initialised with "
-            f"{distributed.get_world_size()} ranks. Save checkpoints and use spectraledge.analyze on them."
-        )
-
-
 def predicate(params: ParameterFilter | None) -> Callable[[str, torch.Tensor], bool]:
     """The filter as a function of a name and a tensor.
 
@@ -154,20 +218,15 @@ def predicate(params: ParameterFilter | None) -> Callable[[str, torch.Tensor], b
 
 
 def _refuse_unusual(name: str, parameter: torch.Tensor) -> None:
-    sharded = sys.modules.get("torch.distributed.tensor")
-    if sharded is not None and isinstance(parameter, sharded.DTensor):
-        raise SettingError(
-            f"sharded parameters are not supported yet; {name} is a DTensor. "
-            "Save checkpoints and use spectraledge.analyze on them."
-        )
-    if parameter.is_meta or isinstance(parameter, torch.nn.parameter.UninitializedParameter):
+    values: Any = local(parameter) if is_dtensor(parameter) else parameter
+    if values.is_meta or isinstance(parameter, torch.nn.parameter.UninitializedParameter):
         raise SettingError(
             f"parameters must be materialised before attaching; {name} holds no data yet. "
             "Run the lazy initialisation or load weights first."
         )
-    if parameter.layout != torch.strided or parameter.is_quantized:
+    if values.layout != torch.strided or values.is_quantized:
         raise SettingError(
-            f"parameters must be dense; {name} is {parameter.layout}. Leave it out: params=lambda name, p: ..."
+            f"parameters must be dense; {name} is {values.layout}. Leave it out: params=lambda name, p: ..."
         )
 
 

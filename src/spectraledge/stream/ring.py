@@ -6,88 +6,26 @@ one row of inner products a block. Live training and folders of checkpoints go t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from ..errors import SettingError
-from .blocks import Atom, Blocks
+from .blocks import Blocks
+from .buffers import file_buffer
 from .kernel import Kernel, load_kernel
-from .parameters import real
-from .span import Vector, combine, products_with
+from .pending import Fetched, Pending
+from .row import Row, n_columns, row_of_sums
+from .shard import ChunkTable, Shard
+from .span import Vector, combine, products_with, span_gram
+from .tiles import append_tiles
 
-# Float64 numbers handled at a time in torch: on a CPU the tile stays in the last-level cache (14 MB), on an
-# accelerator, where launches cost more than traffic, it stays under 64 MB.
-_TILE_HOST = 1_800_000
-_TILE_ACCELERATOR = 6_000_000
+__all__ = ["Pending", "Row", "UpdateRing"]
 
-
-@dataclass(frozen=True)
-class Row:
-    """What one snapshot leaves behind. B blocks, L lags; NaN where a lag is not available.
-
-    Attributes:
-        products: ``<delta_t, delta_{t-l}>``, shape ``(B, L + 1)``, parameter units squared.
-        theta_dot: ``<theta_t, delta_t>``, shape ``(B,)``.
-        theta_norm2: ``||theta_t||^2``, shape ``(B,)``.
-        unchanged: Entries of the update that are exactly zero, shape ``(B,)``.
-        nonfinite: Entries of the snapshot that are NaN or infinite, shape ``(B,)``.
-        decay_products: ``<delta_wd_t, delta_{t-l}>``, shape ``(B, L + 1)``, or None.
-        decay_norm2: ``||delta_wd_t||^2``, shape ``(B,)``, or None.
-    """
-
-    products: np.ndarray
-    theta_dot: np.ndarray
-    theta_norm2: np.ndarray
-    unchanged: np.ndarray
-    nonfinite: np.ndarray
-    decay_products: np.ndarray | None = None
-    decay_norm2: np.ndarray | None = None
-
-
-@dataclass
-class _Shard:
-    """All atoms of one device and one dtype of arithmetic, laid out block by block in flat buffers."""
-
-    device: torch.device
-    dtype: torch.dtype
-    atoms: list[Atom] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    owner: list[int] = field(default_factory=list)  # block index of each atom
-    pieces: dict[str, list[int]] = field(default_factory=dict)  # indices of the atoms of each tensor
-    size: int = 0
-    updates: torch.Tensor = field(init=False)
-    snapshot: torch.Tensor = field(init=False)
-    decay: torch.Tensor | None = None
-
-    def add(self, atom: Atom, block: int) -> None:
-        self.pieces.setdefault(atom.name, []).append(len(self.atoms))
-        self.atoms.append(atom)
-        self.starts.append(self.size)
-        self.owner.append(block)
-        self.size += atom.n_parameters
-
-    def flat(self, i: int, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """A tensor whose memory holds atom ``i``: the parameter itself where it can be read in place."""
-        atom = self.atoms[i]
-        tensor = tensors[atom.name]
-        if (
-            atom.dim is None
-            and tensor.dtype == self.dtype
-            and tensor.device == self.device
-            and tensor.is_contiguous()
-        ):
-            return tensor
-        return self.gather(i, tensors)
-
-    def gather(self, i: int, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Atom ``i`` as a flat tensor of this shard's dtype and device; a view where possible."""
-        atom = self.atoms[i]
-        part = atom.of(real(tensors[atom.name]))
-        return part.reshape(-1).to(device=self.device, dtype=self.dtype)
+_Partial = Callable[[], tuple[np.ndarray, np.ndarray]]  # waits; (R, C) sums over runs, and (R) the blocks of these
 
 
 class UpdateRing:
@@ -96,17 +34,28 @@ class UpdateRing:
     Memory is ``(lags + 1) P`` entries, ``(lags + 2) P`` with ``decay``. Differences are taken in float32
     (float64 where the parameters are float64); products are accumulated in float64.
 
+    With ``precision="bfloat16"`` every update is rounded once, when it is formed, and all products, its own norm
+    included, are those of the rounded updates: the Gram is exactly that of rows ``delta - e``, and Weyl's theorem
+    bounds what e does to any singular value by the ``||e||`` that is measured as it is stored (``Row.error_norm2``).
+    Were the newest update kept in float32 for its own products, the Gram would be that of no rows at all, and only
+    the far weaker ``|<delta, e>| <= ||delta|| ||e||`` would hold. No scale is needed: bfloat16 has float32's
+    exponents, so nothing overflows and nothing above 1e-38 is flushed. ``theta_dot`` is that of the unrounded update.
+
     Args:
         blocks: The partition.
         tensors: Parameters by name, giving devices, dtypes and the first snapshot.
         lags: Number L of stored updates, at least 1.
         decay: Whether to keep room for the part of the update that decoupled weight decay makes.
-        store: ``"device"`` keeps the ring where the parameters are, ``"host"`` in main memory.
+        store: ``"device"`` keeps the ring where the parameters are, ``"host"`` in main memory, ``"file"`` the updates
+            in a file of ``folder`` and the snapshot in main memory.
         backend: ``"auto"`` (compiled kernel where there is one and the ring is in main memory), ``"torch"``
             or ``"compiled"``.
+        precision: ``"full"``, or ``"bfloat16"`` for updates in half the memory.
+        folder: For ``"file"``.
 
     Raises:
         SettingError: If an argument is out of range, or ``"compiled"`` is asked for and not there.
+        OutputError: If the file's folder cannot be written or has no room.
     """
 
     def __init__(
@@ -118,15 +67,23 @@ class UpdateRing:
         decay: bool = False,
         store: str = "device",
         backend: str = "auto",
+        precision: str = "full",
+        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         if lags < 1:
             raise SettingError(f"lags must be at least 1; got {lags}. Use lags=2*window - 1.")
-        if store not in ("device", "host"):
-            raise SettingError(f'store must be "device" or "host"; got {store!r}.')
+        if store not in ("device", "host", "file"):
+            raise SettingError(f'store must be "device", "host" or "file"; got {store!r}.')
         if backend not in ("auto", "torch", "compiled"):
             raise SettingError(f'backend must be "auto", "torch" or "compiled"; got {backend!r}.')
-        self.blocks, self.lags, self.decay, self.store = blocks, lags, decay, store
+        if precision not in ("full", "bfloat16"):
+            raise SettingError(f'precision must be "full" or "bfloat16"; got {precision!r}.')
+        if store == "file" and folder is None:
+            raise SettingError('store="file" needs a folder for its file; got none. Give out=, the run folder.')
+        self.blocks, self.lags, self.decay, self.store, self.precision = blocks, lags, decay, store, precision
         self._kernel: Kernel | None = None if backend == "torch" else load_kernel()
+        if self._kernel is not None and precision == "bfloat16" and not self._kernel.complete:
+            self._kernel = None  # built before it knew how
         if backend == "compiled" and self._kernel is None:
             raise SettingError(
                 'backend="compiled" needs the kernel, which this installation was built without; '
@@ -134,36 +91,52 @@ class UpdateRing:
             )
         self._shards = self._lay_out(tensors)
         for shard in self._shards:
-            shard.updates = torch.zeros((lags, shard.size), dtype=shard.dtype, device=shard.device)
-            shard.snapshot = torch.empty(shard.size, dtype=shard.dtype, device=shard.device)
-            if decay:
-                shard.decay = torch.zeros(shard.size, dtype=shard.dtype, device=shard.device)
-        self._tables: dict[int, _ChunkTable] = {}
+            self._allot(shard, tensors, folder)
+        self._tables: dict[int, ChunkTable] = {}
         for shard in self._shards:
             if self._kernel is not None and shard.device.type == "cpu":
-                self._tables[id(shard)] = _ChunkTable(shard, self._kernel.chunk)
+                self._tables[id(shard)] = ChunkTable(shard, self._kernel.chunk)
         self.n_appended = 0  # updates since the last reset
+        self._errors = torch.zeros((lags, len(blocks.names)), dtype=torch.float64)  # (slot, block) ||e||^2
+        self._waiting: Pending | None = None
+        self._thread: ThreadPoolExecutor | None = None
         self.reset(tensors)
 
-    def _lay_out(self, tensors: Mapping[str, torch.Tensor]) -> list[_Shard]:
-        shards: dict[tuple[torch.device, torch.dtype], _Shard] = {}
+    def _lay_out(self, tensors: Mapping[str, torch.Tensor]) -> list[Shard]:
+        shards: dict[tuple[torch.device, torch.dtype], Shard] = {}
         for b, block in enumerate(self.blocks.atoms):
             for atom in block:
                 tensor = tensors[atom.name]
                 # MPS has no float64, in which products are accumulated
-                host = self.store == "host" or tensor.device.type == "mps"
+                host = self.store != "device" or tensor.device.type == "mps"
                 device = torch.device("cpu") if host else tensor.device
                 double = tensor.dtype in (torch.float64, torch.complex128)
                 dtype = torch.float64 if double else torch.float32
-                shards.setdefault((device, dtype), _Shard(device, dtype)).add(atom, b)
+                stored = torch.bfloat16 if self.precision == "bfloat16" else dtype
+                shards.setdefault((device, dtype), Shard(device, dtype, stored)).add(atom, b)
         return list(shards.values())
 
-    def _uses_kernel(self, shard: _Shard) -> bool:
+    def _allot(
+        self, shard: Shard, tensors: Mapping[str, torch.Tensor], folder: str | os.PathLike[str] | None
+    ) -> None:
+        shape = (self.lags, shard.size)
+        if self.store == "file" and folder is not None:
+            shard.updates = file_buffer(folder, shape, shard.stored)
+        else:
+            shard.updates = torch.zeros(shape, dtype=shard.stored, device=shard.device)
+        shard.snapshot = torch.empty(shard.size, dtype=shard.dtype, device=shard.device)
+        if self.decay:
+            shard.decay = torch.zeros(shard.size, dtype=shard.dtype, device=shard.device)
+        if shard.device.type == "cpu" and any(tensors[atom.name].device.type == "cuda" for atom in shard.atoms):
+            shard.staging = torch.empty(shard.size, dtype=shard.dtype, pin_memory=True)
+
+    def _uses_kernel(self, shard: Shard) -> bool:
         return id(shard) in self._tables
 
     @property
-    def shards(self) -> list[_Shard]:
-        """The buffers, one for each device and dtype."""
+    def shards(self) -> list[Shard]:
+        """The buffers, one for each device and dtype; nothing is under way in them."""
+        self.settle()
         return self._shards
 
     @property
@@ -173,8 +146,18 @@ class UpdateRing:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the ring, snapshot and decay buffers."""
-        return sum(s.size * s.dtype.itemsize * (self.lags + (2 if self.decay else 1)) for s in self._shards)
+        """Bytes held by the ring, snapshot, decay and staging buffers, in a file or not."""
+        return sum(x.numel() * x.dtype.itemsize for s in self._shards for x in s.buffers)
+
+    @property
+    def half(self) -> bool:
+        """Whether updates are stored in bfloat16."""
+        return self.precision == "bfloat16"
+
+    @property
+    def sketch_size(self) -> int | None:
+        """None: the updates themselves are kept."""
+        return None
 
     @property
     def backend(self) -> str:
@@ -183,12 +166,16 @@ class UpdateRing:
 
     @property
     def update_dtype(self) -> str:
-        """Coarsest arithmetic in which updates are formed: ``"float32"`` or ``"float64"``."""
+        """Coarsest arithmetic in which updates are formed: ``"float32"`` or ``"float64"``.
+
+        What ``precision="bfloat16"`` takes off an update afterwards is told row by row.
+        """
         return "float64" if all(s.dtype == torch.float64 for s in self._shards) else "float32"
 
     @torch.no_grad()
     def reset(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Forget all updates and take a new first snapshot."""
+        self.settle()
         for shard in self._shards:
             for i, start in enumerate(shard.starts):
                 shard.snapshot[start : start + shard.atoms[i].n_parameters] = shard.gather(i, tensors)
@@ -199,6 +186,7 @@ class UpdateRing:
     @torch.no_grad()
     def add_decay(self, name: str, tensor: torch.Tensor, factor: float) -> None:
         """Add ``factor * tensor`` to the decay part of the current update; called before every optimizer step."""
+        self.settle()
         for shard in self._shards:
             if shard.decay is None:
                 continue
@@ -206,7 +194,6 @@ class UpdateRing:
                 part, start = shard.gather(i, {name: tensor}), shard.starts[i]
                 shard.decay[start : start + part.numel()].add_(part, alpha=factor)
 
-    @torch.no_grad()
     def append(self, tensors: Mapping[str, torch.Tensor]) -> Row:
         """Form the newest update, return its products, store it.
 
@@ -215,7 +202,6 @@ class UpdateRing:
         """
         return self.row(self.sums(tensors))
 
-    @torch.no_grad()
     def sums(self, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
         """Form the newest update, store it, and return the sums over entries that make up its row.
 
@@ -225,24 +211,48 @@ class UpdateRing:
             tensors: Parameters by name, shapes and dtypes as at construction.
 
         Returns:
-            (B, C) float64: products with the n stored updates, newest first; ``||delta||^2``, ``<theta, delta>``,
-            ``||theta||^2``, unchanged entries; with decay as many products of the decay part, its product with the
-            newest update and its own norm squared; at last the number of entries that are not finite.
+            (B, C) float64, in the order of ``row.row_of_sums``.
         """
-        n_blocks, n_old = len(self.blocks.names), min(self.n_appended, self.lags)
-        slot = self.n_appended % self.lags
-        # slot of the update l snapshots back, l = 1 .. n_old; the last may be the slot about to be overwritten
-        rows = np.array([(self.n_appended - lag) % self.lags for lag in range(1, n_old + 1)], dtype=np.int64)
-        sums = np.zeros((n_blocks, (2 if self.decay else 1) * n_old + (7 if self.decay else 5)))
+        return self.start(tensors).result()
+
+    @torch.no_grad()
+    def start(self, tensors: Mapping[str, torch.Tensor]) -> Pending:
+        """``sums``, without waiting for an accelerator: the result is fetched when it is asked for.
+
+        On a CPU all is done on return. On CUDA the kernels are queued (``store="device"``), or a copy into pinned
+        memory, whose products a thread of this ring computes once it has arrived (``"host"`` and ``"file"``). The
+        parameters may change on their stream at once: what is queued there later finds them read. The next call of
+        any method waits for what is under way.
+
+        Args:
+            tensors: Parameters by name, shapes and dtypes as at construction.
+        """
+        self.settle()
+        n = self.n_appended
+        partials: list[_Partial] = []
+        waits = False
         for shard in self._shards:
+            if shard.staging is not None:
+                partials.append(self._start_staged(shard, tensors, n))
+                waits = True
+                continue
             if self._uses_kernel(shard):
-                partial, owner = self._append_compiled(shard, tensors, rows, slot)
+                partial, owner = self._append_compiled(shard, tensors, n)
             else:
-                partial, owner = self._append_torch(shard, tensors, rows, slot)
-            np.add.at(sums[:, :-1], owner, partial)  # in chunk order, whatever the number of threads
-        sums[:, -1] = self._count_nonfinite(sums[:, n_old + 2])
+                partial, owner = append_tiles(shard, tensors, n)
+            fetched = Fetched(partial, owner)
+            partials.append(fetched)
+            waits |= fetched.waits
         self.n_appended += 1
-        return sums
+        self._waiting = pending = Pending(lambda: self._collect(partials, n))
+        if not waits:
+            pending.result()
+        return pending
+
+    def settle(self) -> None:
+        """Wait for what ``start`` left under way."""
+        if self._waiting is not None:
+            self._waiting.result()
 
     def row(self, sums: np.ndarray) -> Row:
         """The row that sums over all entries make up.
@@ -250,27 +260,22 @@ class UpdateRing:
         Args:
             sums: As ``sums`` gives, or several of them added.
         """
-        n_old = (sums.shape[1] - 7) // 2 if self.decay else sums.shape[1] - 5
-        n_blocks = len(sums)
-        products = np.full((n_blocks, self.lags + 1), np.nan)
-        products[:, 0] = sums[:, n_old]
-        products[:, 1 : n_old + 1] = sums[:, :n_old]
-        decay_products = decay_norm2 = None
-        if self.decay:
-            decay_products = np.full((n_blocks, self.lags + 1), np.nan)
-            decay_products[:, 0] = sums[:, 2 * n_old + 4]
-            decay_products[:, 1 : n_old + 1] = sums[:, n_old + 4 : 2 * n_old + 4]
-            decay_norm2 = _finite(sums[:, 2 * n_old + 5])
-            decay_products = _finite(decay_products)
-        return Row(
-            products=_finite(products),
-            theta_dot=_finite(sums[:, n_old + 1]),
-            theta_norm2=_finite(sums[:, n_old + 2]),
-            unchanged=sums[:, n_old + 3].copy(),
-            nonfinite=sums[:, -1].copy(),
-            decay_products=decay_products,
-            decay_norm2=decay_norm2,
-        )
+        row = row_of_sums(np.asarray(sums), self.lags, decay=self.decay, half=self.half)
+        if row.error_norm2 is not None:
+            self._errors[(self.n_appended - 1) % self.lags] = torch.from_numpy(row.error_norm2)
+        return row
+
+    def error_norm2(self, window: int) -> float:
+        """``||E||_F^2`` of the newest ``window`` updates: what rounding took off them [parameter^2].
+
+        For updates restored from a saved ring, an upper bound.
+        """
+        slots = [(self.n_appended - 1 - lag) % self.lags for lag in range(window)]
+        return float(np.nan_to_num(self._errors[slots].numpy()).sum())
+
+    def span_gram(self, window: int) -> np.ndarray:
+        """(W, W) products of the newest ``window`` updates, the newest first [parameter^2]."""
+        return span_gram(self, window)
 
     def combine(self, coefficients: np.ndarray) -> dict[str, torch.Tensor]:
         """``sum_l coefficients[l] delta_{t-l}``, newest update first; tensors shaped like the parameters."""
@@ -280,66 +285,69 @@ class UpdateRing:
         """(B, L+1) ``<x, delta_{t-l}>`` of a P-vector by name; NaN where no update is stored."""
         return products_with(self, vector, lags=lags)
 
+    def take_notes(self) -> list[dict[str, object]]:
+        """Nothing: see the sketch's."""
+        return []
+
+    def _start_staged(self, shard: Shard, tensors: Mapping[str, torch.Tensor], n_appended: int) -> _Partial:
+        """Queue the copy of the parameters; a thread does the rest when it has arrived."""
+        shard.stage(tensors)
+        copied = []
+        for device in {tensors[atom.name].device for atom in shard.atoms if tensors[atom.name].is_cuda}:
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(device))
+            copied.append(event)
+
+        @torch.no_grad()  # which is a thread's own
+        def work() -> tuple[np.ndarray, np.ndarray]:
+            for event in copied:
+                event.synchronize()  # lets other threads run
+            if self._uses_kernel(shard):
+                partial, owner = self._append_compiled(shard, tensors, n_appended)
+            else:
+                partial, owner = append_tiles(shard, tensors, n_appended, staged=True)
+            return partial.numpy(), owner
+
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="spectraledge")
+        return self._thread.submit(work).result
+
     def _append_compiled(
-        self, shard: _Shard, tensors: Mapping[str, torch.Tensor], rows: np.ndarray, slot: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, shard: Shard, tensors: Mapping[str, torch.Tensor], n_appended: int
+    ) -> tuple[torch.Tensor, np.ndarray]:
         assert self._kernel is not None
         table = self._tables[id(shard)]
-        flat = [shard.flat(i, tensors) for i in range(len(shard.atoms))]  # keeps converted copies alive
+        n_old = min(n_appended, self.lags)
+        # keeps converted copies alive
+        flat = [shard.flat(i, tensors, staged=True) for i in range(len(shard.atoms))]
         base = np.array([t.data_ptr() for t in flat], dtype=np.uint64)
         partial = self._kernel.append(
             is_double=shard.dtype == torch.float64,
             theta=base[table.atom] + table.within_bytes,
             offset=table.offset,
             length=table.length,
-            rows=rows,
+            # slot of the update l snapshots back, l = 1 .. n_old; the last may be the slot about to be overwritten
+            rows=np.array([(n_appended - lag) % self.lags for lag in range(1, n_old + 1)], dtype=np.int64),
             row_stride=shard.size,
-            slot=slot,
+            slot=n_appended % self.lags,
             updates=shard.updates.data_ptr(),
             snapshot=shard.snapshot.data_ptr(),
             decay=shard.decay.data_ptr() if shard.decay is not None else None,
             n_threads=torch.get_num_threads(),
+            half=shard.half,
         )
-        return partial, table.owner
+        return torch.from_numpy(partial), table.owner
 
-    def _append_torch(
-        self, shard: _Shard, tensors: Mapping[str, torch.Tensor], rows: np.ndarray, slot: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        n_old = len(rows)
-        tile_size = _TILE_HOST if shard.device.type == "cpu" else _TILE_ACCELERATOR
-        limit = min(shard.size, max(1024, tile_size // (self.lags + 2)))
-        f64: dict[str, Any] = {"dtype": torch.float64, "device": shard.device}
-        tile = torch.empty((n_old, limit), **f64)
-        delta64, theta64 = torch.empty(limit, **f64), torch.empty(limit, **f64)
-        by_delta, by_decay, scalars, owner = [], [], [], []
-        for start, stop, block, pieces in _runs(shard, tensors, limit):
-            n = stop - start
-            old, newest = shard.snapshot[start:stop], shard.updates[slot, start:stop]
-            part, d64, t64 = tile[:, :n], delta64[:n], theta64[:n]
-            theta = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-            part.copy_(shard.updates[:n_old, start:stop])  # before its oldest row is overwritten
-            torch.sub(theta, old, out=newest)
-            d64.copy_(newest)
-            t64.copy_(theta)
-            own = [torch.dot(d64, d64), torch.dot(t64, d64), torch.dot(t64, t64), n - torch.count_nonzero(newest)]
-            if shard.decay is not None:
-                w64 = shard.decay[start:stop].double()
-                by_decay.append((part * w64).sum(dim=1))
-                own += [torch.dot(d64, w64), torch.dot(w64, w64)]
-            # multiply and add rather than a matrix product: the sum is pairwise, where a BLAS runs along the
-            # row with few accumulators and loses two digits on nearly parallel updates
-            by_delta.append(part.mul_(d64).sum(dim=1))
-            scalars.append(torch.stack(own))
-            owner.append(block)
-            old.copy_(theta)
-        # the kernel's order of sums; `rows` turns slots into lags
-        order = torch.as_tensor(rows, device=shard.device)
-        own_sums = torch.stack(scalars)
-        columns = [torch.stack(by_delta)[:, order], own_sums[:, :4]]
-        if shard.decay is not None:
-            columns += [torch.stack(by_decay)[:, order], own_sums[:, 4:]]
-            shard.decay.zero_()
-        return torch.cat(columns, dim=1).cpu().numpy(), np.array(owner)
+    def _collect(self, partials: list[_Partial], n_appended: int) -> np.ndarray:
+        """Sums over runs of entries as sums over blocks."""
+        self._waiting = None
+        n_old = min(n_appended, self.lags)
+        sums = np.zeros((len(self.blocks.names), n_columns(n_old, decay=self.decay, half=self.half)))
+        for fetch in partials:
+            partial, owner = fetch()
+            np.add.at(sums[:, :-1], owner, partial)  # in chunk order, whatever the number of threads
+        sums[:, -1] = self._count_nonfinite(sums[:, n_old + 2])
+        return sums
 
     def _count_nonfinite(self, theta_norm2: np.ndarray) -> np.ndarray:
         counts = np.zeros(len(theta_norm2))
@@ -354,6 +362,7 @@ class UpdateRing:
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
         """The buffers themselves (not copies), by a stable name."""
+        self.settle()
         out: dict[str, torch.Tensor] = {}
         for k, shard in enumerate(self._shards):
             out[f"ring.{k}.updates"] = shard.updates
@@ -366,11 +375,11 @@ class UpdateRing:
         """Restore the buffers that ``state_tensors`` gave.
 
         Raises:
-            SettingError: If the state was saved by a ring of another layout.
+            SettingError: If the state was saved by a ring of another layout or precision.
         """
         mine = self.state_tensors()
-        saved = {name: tuple(t.shape) for name, t in state.items()}
-        wanted = {name: tuple(t.shape) for name, t in mine.items()}
+        saved = {name: (tuple(t.shape), str(t.dtype)) for name, t in state.items()}
+        wanted = {name: (tuple(t.shape), str(t.dtype)) for name, t in mine.items()}
         if saved != wanted:
             raise SettingError(
                 f"the saved ring must have this ring's layout {wanted}; got {saved}. "
@@ -379,54 +388,10 @@ class UpdateRing:
         for name, tensor in mine.items():
             tensor.copy_(state[name])
         self.n_appended = n_appended
-
-
-class _ChunkTable:
-    """Where every chunk of the kernel begins; fixed for the life of a shard."""
-
-    def __init__(self, shard: _Shard, chunk: int) -> None:
-        atom, within, offset, length = [], [], [], []
-        for i, start in enumerate(shard.starts):
-            n = shard.atoms[i].n_parameters
-            for lo in range(0, n, chunk):
-                atom.append(i)
-                within.append(lo * shard.dtype.itemsize)
-                offset.append(start + lo)
-                length.append(min(chunk, n - lo))
-        self.atom = np.array(atom)
-        self.within_bytes = np.array(within, dtype=np.uint64)
-        self.offset = np.array(offset, dtype=np.int64)
-        self.length = np.array(length, dtype=np.int64)
-        self.owner = np.array(shard.owner)[self.atom]
-
-
-def _runs(
-    shard: _Shard, tensors: Mapping[str, torch.Tensor], limit: int
-) -> Iterator[tuple[int, int, int, list[torch.Tensor]]]:
-    """Runs of at most ``limit`` entries of one block: (start, stop, block, pieces of the parameters)."""
-    pieces: list[torch.Tensor] = []
-    start, filled, owner = 0, 0, -1
-    for i, position in enumerate(shard.starts):
-        flat = shard.gather(i, tensors)
-        if pieces and shard.owner[i] != owner:
-            yield start, start + filled, owner, pieces
-            start, pieces, filled = position, [], 0
-        owner = shard.owner[i]
-        lo = 0
-        while lo < flat.numel():
-            if filled == 0:
-                start = position + lo
-            hi = min(flat.numel(), lo + limit - filled)
-            pieces.append(flat[lo:hi])
-            filled += hi - lo
-            lo = hi
-            if filled == limit:
-                yield start, start + filled, owner, pieces
-                pieces, filled = [], 0
-    if pieces:
-        yield start, start + filled, owner, pieces
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    """Infinities as NaN: a product with a non-finite update is not a number anybody can use."""
-    return np.where(np.isfinite(values), values, np.nan)
+        self._errors.zero_()
+        for shard in self._shards if self.half else ():
+            for i, start in enumerate(shard.starts):  # not saved: at most half a spacing, 2^-8 of each stored entry
+                part = shard.updates[:, start : start + shard.atoms[i].n_parameters]
+                self._errors[:, shard.owner[i]] += (
+                    torch.stack([x.double().square().sum() for x in part]).cpu() / 2**16
+                )

@@ -16,6 +16,7 @@ from ..theory.spectrum import UPDATE_EPS_FLOAT32, UPDATE_EPS_FLOAT64, gram_spect
 
 if TYPE_CHECKING:
     from .ring import UpdateRing
+    from .sketch import SketchRing
 
 Vector = Mapping[str, torch.Tensor]
 """A P-vector as tensors shaped like the parameters, by name; a missing name stands for zeros."""
@@ -35,7 +36,7 @@ def span_gram(ring: UpdateRing, window: int) -> np.ndarray:
     return total
 
 
-def directions(ring: UpdateRing, window: int) -> tuple[np.ndarray, np.ndarray]:
+def directions(ring: UpdateRing | SketchRing, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Singular values and coefficients of the newest window's modes; see ``Monitor.directions``."""
     stored = min(ring.n_appended, ring.lags)
     if not 2 <= window <= stored:
@@ -44,8 +45,8 @@ def directions(ring: UpdateRing, window: int) -> tuple[np.ndarray, np.ndarray]:
             f"Wait for {window} snapshots, and attach with lags >= {window}."
         )
     eps = UPDATE_EPS_FLOAT64 if ring.update_dtype == "float64" else UPDATE_EPS_FLOAT32
-    gram = span_gram(ring, window)[::-1, ::-1]  # oldest first, as everywhere in theory
-    spectrum = gram_spectrum(gram, update_eps=eps)
+    gram = ring.span_gram(window)[::-1, ::-1]  # oldest first, as everywhere in theory
+    spectrum = gram_spectrum(gram, update_eps=eps, error_norm2=ring.error_norm2(window))
     sigma = np.where(spectrum.resolved, spectrum.singular_values, np.nan)
     return spectrum.singular_values, (spectrum.time_profiles / sigma)[::-1]
 

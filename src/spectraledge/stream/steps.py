@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import SettingError
+from .ranks.tensors import local
 
 
 def unwrap(optimizer: Any) -> torch.optim.Optimizer:
@@ -34,7 +35,7 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
 def optimizer_steps(optimizer: torch.optim.Optimizer) -> int | None:
     """Steps made according to the optimizer's own state; None where it keeps no count."""
     counts = [state["step"] for state in optimizer.state.values() if isinstance(state, dict) and "step" in state]
-    return max((int(count) for count in counts), default=None)
+    return max((int(local(c) if isinstance(c, torch.Tensor) else c) for c in counts), default=None)
 
 
 def keeps_count(optimizer: torch.optim.Optimizer) -> bool:
@@ -135,4 +136,4 @@ class StepCounter:
 def _skips(optimizer: torch.optim.Optimizer) -> bool:
     """Whether a fused optimizer, called by a gradient scaler that found infinities, makes no step."""
     found_inf = getattr(optimizer, "found_inf", None)
-    return isinstance(found_inf, torch.Tensor) and bool(found_inf.sum() > 0)
+    return isinstance(found_inf, torch.Tensor) and bool(local(found_inf).sum() > 0)

@@ -35,6 +35,11 @@ class Watch:
         """Metrics logged since the last row."""
         self._metrics |= metrics
 
+    @property
+    def noted(self) -> dict[str, float]:
+        """Metrics that the next row will be shown with."""
+        return dict(self._metrics)
+
     def push(self, step: int, products: np.ndarray, *, seam: bool = False) -> list[Event]:
         """Events of one more update.
 

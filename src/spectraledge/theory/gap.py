@@ -73,6 +73,32 @@ def width(singular_values: ArrayLike, position: ArrayLike) -> Array:
     return upper - lower
 
 
+def gap_is_resolved(
+    singular_values: ArrayLike, position: ArrayLike, *, error: ArrayLike = 0.0, relative_error: ArrayLike = 0.0
+) -> NDArray[np.bool_]:
+    """Whether the gap at ``position`` is wider than errors of the two values could make it.
+
+    Both values move by at most ``error + relative_error * sigma``; a gap is resolved where they cannot have been
+    equal: ``sigma_k - sigma_{k+1} > 2 error + relative_error (sigma_k + sigma_{k+1})``.
+
+    Args:
+        singular_values: (..., W) descending [parameter].
+        position: (...) k*, 1-indexed; 0 is never resolved.
+        error: (...) bound on the absolute error of a singular value [parameter]: for rows with an error E, its
+            norm (Weyl).
+        relative_error: (...) bound on their relative error: for sketched rows, see
+            :func:`spectraledge.theory.sketch.relative_error`.
+
+    Returns:
+        (...) booleans. Source: derived.
+
+    >>> bool(gap_is_resolved([1.5, 1.0], 1, error=0.2)), bool(gap_is_resolved([1.5, 1.0], 1, error=0.3))
+    (True, False)
+    """
+    upper, lower = _pair(singular_values, position)
+    return np.asarray(upper - lower > 2 * np.asarray(error) + np.asarray(relative_error) * (upper + lower))
+
+
 def eigen_width(singular_values: ArrayLike, position: ArrayLike) -> Array:
     """sigma_k^2 - sigma_{k+1}^2 at ``position`` (...) [parameter^2]; NaN where the position is 0."""
     upper, lower = _pair(singular_values, position)

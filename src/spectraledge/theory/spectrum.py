@@ -68,16 +68,21 @@ def as_grams(gram: ArrayLike) -> Array:
     return gram
 
 
-def resolution_floor(gram: ArrayLike, *, update_eps: float = UPDATE_EPS_FLOAT32) -> Array:
+def resolution_floor(
+    gram: ArrayLike, *, update_eps: float = UPDATE_EPS_FLOAT32, error_norm2: ArrayLike = 0.0
+) -> Array:
     """Smallest singular value of X that its Gram can tell from rounding.
 
     Two errors add. The Gram is summed and diagonalised in float64, which moves sigma^2 by about
     ``W * eps * tr G``; and every update was rounded when it was formed, which moves any sigma by at most
-    ``update_eps * sqrt(tr G)`` (Weyl). The floor is the larger of ``sqrt(4 W eps tr G)`` and the second.
+    ``update_eps * sqrt(tr G)`` (Weyl). The floor is the larger of ``sqrt(4 W eps tr G)`` and the second. Where
+    the rows carry a further error E of known size, as updates stored in bfloat16 do, any sigma moves by at most
+    ``||E||_2 <= ||E||_F`` (Weyl) and the floor rises by as much.
 
     Args:
         gram: (..., W, W) inner products [parameter^2].
         update_eps: Relative rounding of one update: ``2**-24`` (float32, default) or ``2**-53`` (float64).
+        error_norm2: (...) or scalar ``||E||_F^2``, the squared norms of the rows' errors added up [parameter^2].
 
     Returns:
         (...) floor [parameter], NaN where the trace is not finite. Source: derived.
@@ -89,11 +94,16 @@ def resolution_floor(gram: ArrayLike, *, update_eps: float = UPDATE_EPS_FLOAT32)
     window = gram.shape[-1]
     energy = np.trace(gram, axis1=-2, axis2=-1)
     relative = max(np.sqrt(_SAFETY * window * np.finfo(np.float64).eps), update_eps)
-    return np.sqrt(np.where(np.isfinite(energy), np.maximum(energy, 0.0), np.nan)) * relative
+    error = np.sqrt(np.asarray(error_norm2, dtype=np.float64))
+    return np.sqrt(np.where(np.isfinite(energy), np.maximum(energy, 0.0), np.nan)) * relative + error
 
 
 def gram_spectrum(
-    gram: ArrayLike, *, update_eps: float = UPDATE_EPS_FLOAT32, resolution: float | None = None
+    gram: ArrayLike,
+    *,
+    update_eps: float = UPDATE_EPS_FLOAT32,
+    resolution: float | None = None,
+    error_norm2: ArrayLike = 0.0,
 ) -> GramSpectrum:
     """Spectrum of X from ``gram = X X^T``.
 
@@ -101,6 +111,7 @@ def gram_spectrum(
         gram: (..., W, W) inner products of the W updates of each window [parameter^2].
         update_eps: Relative rounding of one update, see :func:`resolution_floor`.
         resolution: Overrides the floor by ``resolution * sqrt(tr G)``; zero resolves every positive value.
+        error_norm2: Further error of the rows, see :func:`resolution_floor`.
 
     Returns:
         The spectrum. A Gram with any non-finite entry gives NaN values, nothing resolved, and never raises;
@@ -120,7 +131,7 @@ def gram_spectrum(
     u = fix_signs(vectors[..., ::-1])
     u = np.where(finite[..., None, None], u, np.nan)
     if resolution is None:
-        floor = resolution_floor(gram, update_eps=update_eps)
+        floor = resolution_floor(gram, update_eps=update_eps, error_norm2=error_norm2)
     else:
         floor = resolution * np.sqrt(np.maximum(np.trace(gram, axis1=-2, axis2=-1), 0.0))
     floor = np.where(finite, floor, np.nan)

@@ -158,12 +158,13 @@ def _shift() -> list[Cell]:
 
 def _precursors(seeds: Sequence[int]) -> list[Cell]:
     """Six kinds of runs that grok and five that cannot, by seed, so that a stopped grid is balanced."""
+    shuffled = ARMS["placebo"]
     kinds: list[tuple[str, str, dict[str, object]]] = [
         *((name, "decay", {}) for name in GROKKING),
         ("modular/add", "fraction40", {"train_fraction": 0.4}),
         ("modular/add", "decay50", {"weight_decay": 0.5}),
         ("modular/add", "no-decay", {"weight_decay": 0}),
-        *((name, "placebo", {"labels": "shuffled"}) for name in ("modular/add", "modular/x2_y2")),
+        *((name, "placebo", shuffled) for name in ("modular/add", "modular/x2_y2")),
         *((name, "decay", {}) for name in UNSOLVED),
     ]
     cells = []

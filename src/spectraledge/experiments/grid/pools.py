@@ -2,84 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from ...errors import SettingError, require
+from ...checkpoints.pools import POOLS as _POOLS
 from .outcome import Outcome
 from .worker import Task, run_cell
-
-_RAY = "spectraledge-ray"
 
 Submit = Callable[[Sequence[Task]], Iterator[Outcome]]
 
 
 @contextmanager
-def local_pool(jobs: int, address: str | None) -> Iterator[Submit]:
-    """Processes of this machine."""
-    if address is not None:
-        raise SettingError(f"address must be given with engine ray or dask only; got {address}. Leave it out.")
-    yield lambda tasks: _parallel(tasks, jobs, backend="loky")
+def _pool(engine: str, jobs: int, address: str | None) -> Iterator[Submit]:
+    """Workers that run cells."""
+    with _POOLS[engine](jobs, address) as submit:
+        yield lambda tasks: submit(run_cell, tasks)
 
 
-@contextmanager
-def ray_pool(jobs: int, address: str | None) -> Iterator[Submit]:
-    """Actors of the Ray cluster at ``address``, or of one of ``jobs`` processes on this machine."""
-    ray: Any = require("ray", "ray")
-    import joblib
-
-    backend: Any = require("ray.util.joblib.ray_backend", "ray")
-
-    class Backend(backend.RayBackend):
-        # Inherited from a pool of plain processes, whose own threads cannot end it; actors are ended by anyone.
-        supports_return_generator = True
-
-    joblib.register_parallel_backend(_RAY, Backend)
-    mine = not ray.is_initialized()
-    if mine:
-        # Ray gives its workers the lowest but four of priorities, and their children would inherit it: on a machine
-        # where anything else runs, they would hardly come to run at all.
-        own = {"num_cpus": jobs, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}
-        where = own if address is None else {"address": address}
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield lambda tasks: _parallel(tasks, jobs, backend=_RAY)
-    finally:
-        if mine:
-            ray.shutdown()
-
-
-@contextmanager
-def dask_pool(jobs: int, address: str | None) -> Iterator[Submit]:
-    """Workers of the Dask cluster at ``address``, or of one of ``jobs`` processes on this machine."""
-    distributed: Any = require("distributed", "dask")
-    import joblib
-
-    if address is not None:
-        with distributed.Client(address) as client, joblib.parallel_config("dask", client=client):
-            yield lambda tasks: _parallel(tasks, jobs)
-        return
-    with (
-        distributed.LocalCluster(
-            n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.ERROR
-        ) as cluster,
-        distributed.Client(cluster) as client,
-        joblib.parallel_config("dask", client=client),
-    ):
-        yield lambda tasks: _parallel(tasks, jobs)
-
-
-POOLS: dict[str, Callable[[int, str | None], Any]] = {"local": local_pool, "ray": ray_pool, "dask": dask_pool}
-
-
-def _parallel(tasks: Sequence[Task], jobs: int, **backend: Any) -> Iterator[Outcome]:
-    """Outcomes as they come."""
-    import joblib
-
-    # One run a batch, sent when a worker is free: others would wait behind a long one.
-    parallel = joblib.Parallel(
-        n_jobs=jobs, batch_size=1, pre_dispatch="n_jobs", return_as="generator_unordered", **backend
-    )
-    return iter(parallel(joblib.delayed(run_cell)(task) for task in tasks))
+POOLS: dict[str, Callable[[int, str | None], Any]] = {engine: partial(_pool, engine) for engine in _POOLS}

@@ -1,6 +1,6 @@
 """Two lines in a training loop, and what can be read from the recording afterwards.
 
-    python examples/01_attach.py [folder]
+    python examples/01_plain_pytorch.py [folder]
 
 Trains a small classifier on the digits that ship with scikit-learn; about two seconds.
 """
