@@ -21,6 +21,7 @@ from ..stream.checks import check_every, check_lags, check_window, choice
 from ..stream.monitor import Monitor
 from ..stream.state import load_file, pack, save_file, unpack
 from ..stream.steps import keeps_count, unwrap
+from ..stream.store import STORES
 
 FOLDER = "spectral_edge"  # beside a framework's own checkpoint files
 RESERVED = ("self", "step")  # no metric can be passed to ``Monitor.log`` under these names
@@ -63,7 +64,7 @@ class LateMonitor:
         window = check_window(keywords.get("window", 10))
         check_lags(window, keywords.get("lags"))
         check_every(keywords.get("every", 100))
-        choice("store", keywords.get("store", "device"), ("device", "host"))
+        choice("store", keywords.get("store", "device"), STORES)
         choice("backend", keywords.get("backend", "auto"), ("auto", "torch", "compiled"))
         choice("on_error", keywords.get("on_error", "disable"), ("disable", "raise"))
         choice("resume", keywords.get("resume", "never"), ("never", "auto"))
