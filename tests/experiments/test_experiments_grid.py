@@ -224,6 +224,7 @@ def test_config_survives_the_way_to_a_child() -> None:
 def test_named_grids() -> None:
     sizes = {"modular-36": 36, "paper-48": 48, "paper-72": 72, "dyck-9": 9, "scan-9": 9}
     sizes |= {"optimizers": 15, "widths": 12, "lm-6": 6, "lm-stories-6": 6, "lm-shift-3": 3}
+    sizes |= {"precursors-development": 66, "precursors-final": 66}
     assert {name: len(grid.cells()) for name, grid in GRIDS.items()} == sizes
     known = set(catalogue.names())
     for grid in GRIDS.values():

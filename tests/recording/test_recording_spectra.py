@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from recording_reference import ExplicitRun, small_run
@@ -73,6 +75,19 @@ def test_floor_follows_the_precision_of_the_updates():
     assert single.update_eps == 2.0**-24
     assert RECORDING.update_eps == 2.0**-53
     assert (single.spectra(3).floor >= RECORDING.spectra(3).floor).all()
+
+
+def test_a_measured_error_of_updates_counts_as_their_rounding():
+    single = small_run(update_dtype="float32").recording()
+    norm2 = single.products[:, :, 0]
+    errors = np.where(np.arange(len(norm2))[:, None] == 2, 1e-4, 1e-6) * norm2
+    half = dataclasses.replace(single, error_norm2=errors)
+    assert half.update_eps == pytest.approx(1e-2 + 2.0**-24)
+    # windows of their own take their own errors, and those of float32 besides
+    expected = single.spectra(3).floor + np.sqrt(
+        np.lib.stride_tricks.sliding_window_view(errors[:, 0], 3).sum(axis=1)
+    )
+    np.testing.assert_allclose(half.spectra(3).floor, expected, rtol=1e-12)
 
 
 def test_an_update_of_zero_leaves_modes_unresolved():

@@ -227,7 +227,7 @@ class Recording:
         gram = derive.window_grams(band, window)
         chosen = select_blocks(block, self.blocks, self.block_info)
         error2 = window_errors(self, chosen, window, stride, normalisation)
-        spectrum = gram_spectrum(gram, update_eps=self.update_eps, error_norm2=error2)
+        spectrum = gram_spectrum(gram, update_eps=self._subtraction_eps, error_norm2=error2)
         rows = len(band)
         n_steps = self.n_steps[: rows * stride].reshape(rows, stride).sum(axis=1)
         return Spectra(
@@ -304,7 +304,20 @@ class Recording:
 
     @property
     def update_eps(self) -> float:
-        """Relative rounding of a recorded update: 2^-24 for float32 subtraction, 2^-53 for float64."""
+        """Largest relative error of a recorded update, in any block: ``||e_t|| / ||delta_t||`` at most.
+
+        2^-24 for float32 subtraction, 2^-53 for float64; where updates carry a larger measured error
+        (``error_norm2``), its largest share of an update. ``spectra`` takes each window's own instead.
+        """
+        if self.error_norm2 is None:
+            return self._subtraction_eps
+        norm2 = self.products[:, :, 0]
+        known = (norm2 > 0) & np.isfinite(self.error_norm2)
+        share = np.sqrt(np.max(self.error_norm2[known] / norm2[known], initial=0.0))
+        return self._subtraction_eps + float(share)
+
+    @property
+    def _subtraction_eps(self) -> float:
         dtypes = {str(segment.get("update_dtype", "float32")) for segment in self.meta.get("segments", [])}
         return 2.0**-53 if dtypes == {"float64"} else 2.0**-24
 

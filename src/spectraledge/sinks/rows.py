@@ -72,7 +72,7 @@ class RecentRows:
 
     @property
     def update_eps(self) -> float:
-        """As ``Recording.update_eps`` at this row."""
+        """Relative rounding of the subtraction that made this row's update."""
         return 2.0**-53 if self._dtypes | {self._dtype} == {"float64"} else 2.0**-24
 
     def _push(self, fields: Mapping[str, Any]) -> None:
