@@ -26,9 +26,10 @@ $(STAMP): pyproject.toml setup.py constraints.txt src/spectraledge/stream/append
 demo: $(STAMP)
 	$(BIN)/spectraledge demo --out demo
 
-# Two processes, one file of tests each: real kills and real training leave a core idle half of the time.
+# Two processes, one file of tests each: real kills and real training leave a core idle half of the time. One thread
+# each: more only wait for each other.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) lint types test
 

@@ -350,15 +350,15 @@ def test_two_callbacks(tmp_path: Path) -> None:
 
 
 def test_a_failing_monitor_never_stops_the_trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    append, calls = UpdateRing.append, []
+    start, calls = UpdateRing.start, []
 
     def failing(self: UpdateRing, tensors: Any) -> Any:
         calls.append(1)
         if len(calls) == 4:
             raise RuntimeError("no memory left")
-        return append(self, tensors)
+        return start(self, tensors)
 
-    monkeypatch.setattr(UpdateRing, "append", failing)
+    monkeypatch.setattr(UpdateRing, "start", failing)
     ours, module = callback(on_error="disable", out=tmp_path / "run"), Module()
     with pytest.warns(RuntimeWarning, match="stopped monitoring at step 8"):
         trainer(ours, checkpoints(tmp_path), max_epochs=3).fit(module, loader(), loader())
@@ -369,7 +369,7 @@ def test_a_failing_monitor_never_stops_the_trainer(monkeypatch: pytest.MonkeyPat
 
 
 def test_on_error_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(UpdateRing, "append", lambda self, tensors: 1 / 0)
+    monkeypatch.setattr(UpdateRing, "start", lambda self, tensors: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trainer(callback()).fit(Module(), loader())
 

@@ -420,10 +420,10 @@ def test_failing_monitor_does_not_stop_training(tmp_path: Path, reference: tuple
     spectral = callback(on_error="disable", save_ring=True)
 
     def spoil() -> None:
-        def append(*args: Any) -> None:
+        def start(*args: Any) -> None:
             raise RuntimeError("out of memory")
 
-        spectral.monitor._ring.append = append  # type: ignore[union-attr, method-assign]
+        spectral.monitor._ring.start = start  # type: ignore[union-attr, method-assign]
 
     trainer = make_trainer(tmp_path, spectral, At(7, spoil), save_strategy="steps", save_steps=10)
     with pytest.warns(RuntimeWarning, match="training goes on") as caught:

@@ -185,7 +185,8 @@ def test_half_precision_is_computed_in_float32(tmp_path: Path) -> None:
     offline = se.analyze(folder, window=4, blocks="all")
     assert offline.meta["dtype"] == "bfloat16"
     assert offline.meta["segments"][0]["parameter_dtypes"] == ["bfloat16"]
-    assert offline.update_eps == 2.0**-24
+    assert offline.meta["segments"][0]["update_dtype"] == "float32"
+    assert offline.update_eps > 2.0**-9  # the rounding of the weights themselves, against small updates
     skip = {*offline.meta["left_out"], "head.weight"}
     thetas = np.stack(
         [

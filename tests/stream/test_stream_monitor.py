@@ -15,6 +15,8 @@ from stream_reference import batch, flat, relative_error, small_transformer, tra
 
 import spectraledge as se
 from spectraledge.errors import DataError, OutputError, SettingError
+from spectraledge.stream.pending import Pending
+from spectraledge.stream.ring import UpdateRing
 
 
 def adamw(model: torch.nn.Module, **options: Any) -> torch.optim.AdamW:
@@ -548,3 +550,122 @@ def test_plan_says_what_it_costs_and_keeps_to_it() -> None:
     assert se.plan(124_000_000, window=10, n_blocks=14).ring_bytes == 124_000_000 * 4 * 20
     with pytest.raises(SettingError, match="n_parameters must be at least 1; got 0"):
         se.plan(0)
+
+
+class TestSumsThatAreStillOnTheirWay:
+    """What CUDA does, acted out: sums are fetched only when somebody asks for them."""
+
+    @pytest.fixture
+    def fetched(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Steps at which sums were waited for."""
+        waits: list[int] = []
+        start = UpdateRing.start
+
+        def later(ring: UpdateRing, tensors: Any) -> Pending:
+            number, sums = ring.n_appended + 1, start(ring, tensors).result()
+
+            def finish() -> np.ndarray:
+                waits.append(number)
+                return sums
+
+            return Pending(finish)
+
+        monkeypatch.setattr(UpdateRing, "start", later)
+        return waits
+
+    def run(self, out: Path | None = None, **options: Any) -> tuple[Any, list[int]]:
+        """Recording of 30 steps, and the rows that were written by the end of each."""
+        model = small_transformer()
+        optimizer = adamw(model)
+        monitor = se.attach(model, optimizer, window=4, every=3, out=out, on_error="raise", **options)
+        written: list[int] = []
+        monitor.on_record(lambda kind, fields: written.append(fields["step"]) if kind == "row" else None)
+        seen = []
+
+        def look(step: int) -> None:
+            seen.append(len(written))
+            if step == 20:
+                monitor.log(loss=0.5)
+
+        train(model, [optimizer], 30, look)
+        monitor.detach()
+        return monitor.recording, seen
+
+    def test_no_step_waits_and_the_recording_is_the_same(
+        self, fetched: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recording, seen = self.run(decay_products=True)
+        assert fetched == list(range(1, 11))
+        # each row comes with the next snapshot; the sixth with the metrics that follow it in the file
+        assert seen == [0] * 5 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3 + [5] * 3 + [6] * 3 + [7] * 3 + [8] * 3 + [9]
+        monkeypatch.undo()
+        at_once, _ = self.run(decay_products=True)
+        assert recording == at_once
+
+    @pytest.mark.parametrize("ask", ["recording", "state_dict"])
+    def test_whoever_asks_gets_everything(self, fetched: list[int], ask: str) -> None:
+        model = small_transformer()
+        optimizer = adamw(model)
+        monitor = se.attach(model, optimizer, window=4, every=3, on_error="raise")
+        train(model, [optimizer], 7)
+        assert fetched == [1]
+        if ask == "recording":
+            assert monitor.recording.steps.tolist() == [3, 6]
+        else:
+            assert monitor.state_dict()["t"] == 2
+        assert fetched == [1, 2]
+        train(model, [optimizer], 2)
+        monitor.detach()
+        assert monitor.recording.steps.tolist() == [3, 6, 9]
+
+    def test_a_change_of_structure_comes_behind_it(self, fetched: list[int]) -> None:
+        model = small_transformer()
+        optimizer = adamw(model)
+        monitor = se.attach(model, optimizer, window=4, every=2, on_error="raise")
+        train(model, [optimizer], 5)
+        next(model.parameters()).requires_grad_(False)
+        train(model, [optimizer], 5)
+        monitor.detach()
+        recording = monitor.recording
+        assert recording.steps.tolist() == [2, 4, 8, 10]
+        assert recording.segment.tolist() == [0, 0, 1, 1]
+
+    def test_a_failure_on_the_way_disables(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(ring: UpdateRing, tensors: Any) -> Pending:
+            def finish() -> np.ndarray:
+                raise RuntimeError("device lost")
+
+            return Pending(finish)
+
+        monkeypatch.setattr(UpdateRing, "start", broken)
+        model = small_transformer()
+        optimizer = adamw(model)
+        monitor = se.attach(model, optimizer, window=4, every=2)
+        with pytest.warns(RuntimeWarning, match="device lost"):
+            train(model, [optimizer], 8)
+        monitor.detach()
+
+
+def test_counts_on_an_accelerator_are_read_only_with_a_scaler() -> None:
+    class Accelerated(torch.Tensor):
+        """A count that must not be read."""
+
+        @property
+        def device(self) -> Any:  # type: ignore[override]
+            return torch.device("cuda")
+
+        def __int__(self) -> int:
+            raise AssertionError("waited for the device")
+
+    model = torch.nn.Linear(2, 1)
+    optimizer = adamw(model)
+    monitor = se.attach(model, optimizer, window=2, every=1, on_error="raise")
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    for state in optimizer.state.values():
+        state["step"] = state["step"].as_subclass(Accelerated)
+    assert monitor._counter.reconcile() == 1
+    monitor._counter._scaled = True
+    with pytest.raises(AssertionError, match="waited"):
+        monitor._counter.reconcile()
+    monitor.detach()

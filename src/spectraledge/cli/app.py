@@ -16,6 +16,7 @@ from . import options as o
 from .content import RULES, Content, overview, recording_content, spectrum_content
 from .evaluate import evaluate
 from .grid import grid
+from .precursors import precursors
 from .progress import Progress
 from .render import print_json, print_line, print_overview, print_series, print_spectrum, print_table
 from .verify import verify
@@ -332,6 +333,7 @@ def intervene(
 
 app.command()(grid)
 app.command()(evaluate)
+app.command()(precursors)
 app.command()(verify)
 app.command()(connections.tickets)
 app.command()(connections.widths)

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from .blocks import Blocks
 from .decay import add_decay, check_decoupled
 from .groups import describe_groups, largest_momentum
 from .parameters import Structure, describe_change, head_counts
+from .pending import Pending
 from .probe import Prober
 from .ranks.group import Parted, ranks_of_this_run
 from .ranks.share import Share, table
@@ -52,6 +54,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Monitor", "Settings"]
 logger = logging.getLogger("spectraledge")
+
+
+@dataclass(frozen=True)
+class _Started:
+    """An update on its way: where its sums come from, and what is known of it besides."""
+
+    pending: Pending
+    span: _Span
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The steps of an update: the last of them, that before the first, and the sums of their learning rates."""
+
+    step: int
+    before: int
+    lr_sum: np.ndarray
 
 
 class Monitor:
@@ -107,6 +127,7 @@ class Monitor:
         self._reloaded = False
         self._nonfinite: set[str] = set()
         self._rewind_to: tuple[int, bool] | None = None  # (step, whether the ring goes on), still to be written
+        self._started: _Started | None = None  # an update whose sums an accelerator may still be at
         # opened only now: whatever is wrong with the model is found before the folder is touched
         self._writer: RecordingWriter | NoWriter = NoWriter()
         found = self._ranks.together(lambda: self._open_writer(open_writer))[0]
@@ -206,6 +227,8 @@ class Monitor:
         """
         from ..recording import Recording
 
+        if self._started is not None and not self._dead:
+            self._guarded(self._catch_up)()
         return Recording.from_log(self._writer.log())
 
     def directions(self, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -303,6 +326,7 @@ class Monitor:
             self._stop(f"rank {self._ranks.rank}: {_told(self._error)}")
             return
         try:
+            self._catch_up()
             self._flush_rewind()
             self._write("close", step=self._counter.count)
             self._writer.close()
@@ -317,6 +341,8 @@ class Monitor:
                 bit for bit; without it a seam is marked, which no window crosses. On several ranks it is this rank's
                 part; ``checkpoint()`` is what torch.distributed.checkpoint saves.
         """
+        if self._started is not None and not self._dead:
+            self._guarded(self._catch_up)()
         state: dict[str, Any] = {
             "step": self._counter.count,
             "last_step": self._last_step,
@@ -363,6 +389,8 @@ class Monitor:
         Raises:
             SettingError: If the saved ring has another layout than this monitor's.
         """
+        if self._started is not None and not self._dead:
+            self._guarded(self._catch_up)()
         if any(isinstance(tensor, Pieces) for tensor in state.get("ring", {}).values()):
             load_pieces(self._ring, self._share, state["ring"])
             self._ring.n_appended = int(state["n_appended"])
@@ -428,6 +456,7 @@ class Monitor:
                 self._recount()
             return
         if self._rewind_to is not None or self._reloaded:
+            self._catch_up()
             self._settle()
         if self.settings.decay_products:
             add_decay(self._ring, optimizer, self._pieces_of)
@@ -477,10 +506,33 @@ class Monitor:
 
     def _snapshot(self, step: int) -> None:
         began = time.perf_counter()
+        self._catch_up()
         if not self._structure.unchanged():
             self._restructure()
             return
-        self._record(self._ring.append(self._share.tensors()), step, began)
+        pending = self._ring.start(self._share.tensors())
+        self._started = _Started(pending, self._next_span(step), time.perf_counter() - began)
+        if pending.done or self._prober is not None:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Record the update that was started last; waits where an accelerator is still at it.
+
+        Called before whatever follows it in the recording or changes what it belongs to. On a CPU sums are there at
+        once; on CUDA this keeps the step from waiting for the device.
+        """
+        if self._started is None:
+            return
+        started, self._started = self._started, None
+        began = time.perf_counter() - started.seconds
+        self._record(self._ring.row(started.pending.result()), started.span, began)
+
+    def _next_span(self, step: int) -> _Span:
+        """The steps up to ``step``; those of the next update begin behind it."""
+        span = _Span(step, self._last_step, self._lr_sum.copy())
+        self._last_step = step
+        self._lr_sum[:] = 0.0
+        return span
 
     def _meet(self) -> None:
         """A snapshot on several ranks. Whatever goes wrong on one of them before, all know it after the meeting."""
@@ -517,26 +569,26 @@ class Monitor:
         elif due:
             total = self._ranks.add(sums)
             try:
-                self._record(self._ring.row(total), step, began, watch=any_watch)
+                self._record(self._ring.row(total), self._next_span(step), began, watch=any_watch)
             except Parted:
                 raise
             except Exception as error:
                 self._error = error  # the other ranks hear of it at the next meeting
 
-    def _record(self, row: Row, step: int, began: float, *, watch: bool = True) -> None:
-        flags = self._flags(row, step)
+    def _record(self, row: Row, span: _Span, began: float, *, watch: bool = True) -> None:
+        step = span.step
         fields: dict[str, Any] = {
             "t": self._next_t,
             "segment": self._segment,
             "step": step,
-            "n_steps": step - self._last_step,
-            "lr_sum": self._lr_sum,
+            "n_steps": step - span.before,
+            "lr_sum": span.lr_sum,
             "products": row.products,
             "theta_dot": row.theta_dot,
             "theta_norm2": row.theta_norm2,
             "unchanged": row.unchanged,
             "nonfinite": row.nonfinite,
-            "flags": flags,
+            "flags": self._flags(row, step - span.before),
         }
         if row.decay_products is not None:
             fields |= {"decay_products": row.decay_products, "decay_norm2": row.decay_norm2}
@@ -561,8 +613,6 @@ class Monitor:
                 self._write("event", step=step, **note)
         self._report_nonfinite(row, step)
         self._rows.append((step, self._next_t))
-        self._last_step = step
-        self._lr_sum[:] = 0.0
         if self._prober is not None:
             self._probe(self._prober, self._whole_ring(), step)
 
@@ -630,13 +680,13 @@ class Monitor:
         if failed is not None:
             raise failed
 
-    def _flags(self, row: Row, step: int) -> list[str]:
+    def _flags(self, row: Row, n_steps: int) -> list[str]:
         flags = []
         if row.nonfinite.any() or np.isnan(row.products[:, 0]).any():
             flags.append("nonfinite")
         if not row.products[:, 0].any():
             flags.append("zero_update")
-        if step - self._last_step != self.settings.every:
+        if n_steps != self.settings.every:
             flags.append("uneven")
         return flags
 
@@ -802,6 +852,7 @@ class Monitor:
     # metrics and failures
 
     def _log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._catch_up()
         if self._reloaded or self._rewind_to is not None:
             self._settle()
         if self._ranks.rank != 0:
@@ -822,6 +873,7 @@ class Monitor:
             self._watch.note(values)
 
     def _log_weights(self, step: int, spectra: Mapping[str, Sequence[float]]) -> None:
+        self._catch_up()
         if self._reloaded or self._rewind_to is not None:
             self._settle()
         width = max((len(values) for values in spectra.values()), default=0)

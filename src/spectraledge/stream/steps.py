@@ -75,6 +75,7 @@ class StepCounter:
         self.optimizers = list(optimizers)
         self._before, self._stepped, self._completed = before, stepped, completed
         self._pending: set[int] = set()
+        self._scaled = False  # whether a gradient scaler has handed its findings to an optimizer
         self.count = self.own_count() or 0 if start is None else start
         self._own_offset = self.count - (self.own_count() or 0)
         self._handles: list[Any] = []
@@ -93,8 +94,11 @@ class StepCounter:
         return max(counts, default=None)
 
     def reconcile(self) -> int:
-        """The count, corrected downwards where the optimizer's own state says that steps were skipped."""
-        if len(self.optimizers) == 1:
+        """The count, corrected downwards where the optimizer's own state says that steps were skipped.
+
+        A state on an accelerator is asked only where a gradient scaler has been at work: to read it is to wait.
+        """
+        if len(self.optimizers) == 1 and (self._scaled or not _counts_on_accelerator(self.optimizers[0])):
             own = self.own_count()
             if own is not None:
                 self.count = min(self.count, own + self._own_offset)
@@ -113,6 +117,7 @@ class StepCounter:
         self._handles.clear()
 
     def _pre(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._scaled = self._scaled or getattr(optimizer, "found_inf", None) is not None
         if _skips(optimizer):
             return
         if id(optimizer) in self._pending:
@@ -131,6 +136,11 @@ class StepCounter:
         self._pending.clear()
         self.count += 1
         self._completed(self.count)
+
+
+def _counts_on_accelerator(optimizer: torch.optim.Optimizer) -> bool:
+    steps = (state.get("step") for state in optimizer.state.values() if isinstance(state, dict))
+    return any(isinstance(step, torch.Tensor) and step.device.type != "cpu" for step in steps)
 
 
 def _skips(optimizer: torch.optim.Optimizer) -> bool:
