@@ -11,6 +11,7 @@ from precursor_runs import DECAY, EVERY, LAGS, record, walk, write_grid
 from typer.testing import CliRunner
 
 from spectraledge.cli.app import app
+from spectraledge.detect.precursors.criterion import choose, eligible, merit
 from spectraledge.detect.precursors.final import compare, judge_final
 from spectraledge.detect.precursors.frozen import freeze, load_frozen
 from spectraledge.detect.precursors.history import History, Part
@@ -193,6 +194,25 @@ def test_the_planted_drift_is_found_and_noise_is_not(found):
     assert found.entries[found.winner].group == "candidate"
     alarms = entry.held_out.alarms[np.array([run.event is not None for run in found.runs])]
     assert (alarms >= 60 * EVERY).all()  # not before it begins
+
+
+def test_rules_that_are_not_eligible(found):
+    entry = found.entries["straightness, updates, head (high)"]
+    assert eligible(entry, JUDGING)
+    at_once = dataclasses.replace(entry, at_start=entry.held_out.table.hits)
+    assert not eligible(at_once, JUDGING)
+    assert eligible(dataclasses.replace(at_once, group="baseline"), JUDGING)  # what is to be beaten keeps its hits
+    assert not eligible(dataclasses.replace(entry, silent=1), JUDGING)
+    # however much it finds, and however early
+    assert choose([at_once, entry], JUDGING) == entry.rule.name
+    assert merit(at_once, JUDGING)[1:] == merit(entry, JUDGING)[1:]
+
+
+def test_hits_at_the_first_snapshot_are_counted(grids):
+    runs, _ = load_runs(grids[0], horizon=JUDGING.horizon)
+    late = dataclasses.replace(JUDGING, burn_in=70)  # the drift has long begun: rules alarm as soon as they may
+    entry = search(runs, late, statistics=NAMES, combinations=False).entries["straightness, updates, head (high)"]
+    assert entry.at_start == entry.held_out.table.hits == 6
 
 
 def test_frozen_rules_come_back_and_judge_others(found, grids, tmp_path):

@@ -92,16 +92,9 @@ def default_rules() -> Path:
 
 def search_content(found: Search, left_out: dict[str, str], best: int) -> dict[str, Any]:
     """Rules on development runs, every seed by rules made on the others, best first."""
-    from ..detect.precursors.search import CRITERION
+    from ..detect.precursors.criterion import CRITERION, merit
 
-    ranked = sorted(
-        found.entries.values(),
-        key=lambda e: (
-            e.held_out.table.false_alarm_rate > found.judging.false_alarm_rate + 1e-9,
-            -e.held_out.table.hits,
-            -_finite(e.held_out.leads.median, -math.inf),
-        ),
-    )
+    ranked = sorted(found.entries.values(), key=lambda e: merit(e, found.judging), reverse=True)
     candidates = [e for e in ranked if e.group == "candidate"][:best]
     others: dict[str, Any] = {}
     for entry in ranked:
@@ -114,6 +107,7 @@ def search_content(found: Search, left_out: dict[str, str], best: int) -> dict[s
             **_verdict(entry.held_out),
             "in_sample_sensitivity": entry.in_sample.table.sensitivity,
             "in_sample_false_alarms": entry.in_sample.table.false_alarms,
+            "at_start": entry.at_start,
             "threshold": entry.rule.threshold,
             "cells": entry.held_out.cells,
         }
@@ -193,7 +187,7 @@ def print_search(content: dict[str, Any], freeze: Path | None) -> None:
     """For people."""
     print_line(content["criterion"])
     print_table(
-        [_row(row) for row in content["rules"]],
+        [_row(row) | {"at once": row["at_start"]} for row in content["rules"]],
         f"{content['runs']} runs, seeds {', '.join(map(str, content['seeds']))}, {content['rules_tried']} rules; "
         "each seed by rules made on the others",
     )

@@ -23,10 +23,9 @@ COMBINATIONS: dict[str, tuple[Reading, ...]] = {
         ("turning over 2W, layers", "high"),
         ("turning over 2W, all", "high"),
     ),
-    "hazard of turning and balance": (
+    "hazard of turning and norm": (
         ("turning over 2W, head", "rise"),
         ("turning over 2W, layers", "rise"),
-        ("radial balance, layers", "low"),
         ("norm by part, layers", "fall"),
     ),
     "hazard of coherence": (
@@ -58,7 +57,8 @@ class Hazard:
 
     def score(self, values: np.ndarray) -> np.ndarray:
         """(T) log odds of (T, k) readings; NaN where one is missing."""
-        return _standardised(values, self.centre, self.scale) @ self.weights + self.bias
+        # A sum for each row, which does not depend on how many there are, as a matrix product may.
+        return (_standardised(values, self.centre, self.scale) * self.weights).sum(axis=1) + self.bias
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from ...errors import DataError
 from .combination import Hazard, hazard_traces, readings_of
+from .criterion import CRITERION, merit
 from .rules import FORMS, Judging, Rule, traces_of
 from .runs import PrecursorRun
-from .search import CRITERION, Search
+from .search import Search
 from .statistics import STATISTICS, Group
 
 FORMAT = "spectraledge-precursor-rules"
@@ -92,19 +93,17 @@ class Frozen:
 def freeze(search: Search, *, runners_up: int = 5) -> Frozen:
     """Fix the winner, a few runners-up, and every baseline in the form that did best.
 
+    The candidate with the largest sensitivity and longest lead of all is among them, eligible or not.
+
     Args:
         search: On development runs.
         runners_up: Candidates beside the winner, of other statistics than it and each other.
     """
-
-    def merit(name: str) -> tuple[float, float, float]:
-        found = search.entries[name].held_out
-        kept = found.table.false_alarm_rate <= search.judging.false_alarm_rate + 1e-9
-        median = found.leads.median
-        return float(kept), found.table.hits, median if np.isfinite(median) else -np.inf
-
-    ranked = sorted(search.entries, key=merit, reverse=True)
-    chosen = [search.winner, search.best_baseline]
+    ranked = sorted(search.entries, key=lambda name: merit(search.entries[name], search.judging), reverse=True)
+    candidates = [name for name in ranked if search.entries[name].group == "candidate"]
+    # The longest lead of all, whatever the condition on its start: what the condition is worth shows in the end.
+    longest = max(candidates, key=lambda name: merit(search.entries[name], search.judging)[1:])
+    chosen = list(dict.fromkeys([search.winner, search.best_baseline, longest]))
     seen = {search.entries[name].rule.statistic for name in chosen}
     left = runners_up
     for name in ranked:
@@ -130,6 +129,7 @@ def freeze(search: Search, *, runners_up: int = 5) -> Frozen:
                 "false_alarms": entry.held_out.table.false_alarms,
                 "negatives": entry.held_out.table.n_negative,
                 "median_lead": _or_none(entry.held_out.leads.median),
+                "at_start": entry.at_start,
             }
             for name, entry in rules.items()
         },

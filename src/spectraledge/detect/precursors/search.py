@@ -7,40 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...errors import DataError
 from .combination import COMBINATIONS, Hazard, fit_hazard, hazard_traces, readings_of
-from .protocol import TracesFor, Verdict, fit_threshold, held_out_alarms, judge
+from .criterion import Entry, choose
+from .protocol import TracesFor, fit_threshold, held_out_alarms, judge
 from .rules import FORMS, Form, Judging, Rule, first_alarms, form_traces, series_of
 from .runs import PrecursorRun, events_of
 from .statistics import STATISTICS, Group
-
-CRITERION = (
-    "Of the candidates whose false alarms, every seed judged by rules made on the others, are at most 5 % of the "
-    "runs without the event (of all candidates, where none keeps that), the one with the largest sensitivity found "
-    "in the same way; among equals the longest median lead; among these the first in the list."
-)
-"""How the winner is chosen, on development runs alone."""
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One rule, made on all development runs, and what it does.
-
-    Attributes:
-        rule: With the threshold from all development runs.
-        group: "candidate", "baseline" or "outcome".
-        in_sample: On the runs that the threshold is from: flatters.
-        held_out: Every seed by a rule made on the others.
-        traces: (n, T) of the development runs.
-        hazard: Of a combination.
-    """
-
-    rule: Rule
-    group: Group
-    in_sample: Verdict
-    held_out: Verdict
-    traces: np.ndarray
-    hazard: Hazard | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,23 +87,6 @@ def search(
     )
 
 
-def choose(entries: Sequence[Entry], judging: Judging) -> str:
-    """Name of the best entry by ``CRITERION``.
-
-    Raises:
-        DataError: If there is none.
-    """
-    if not entries:
-        raise DataError("a choice takes at least one rule; the recordings hold the series of none. Record by block.")
-    kept = [e for e in entries if e.held_out.table.false_alarm_rate <= judging.false_alarm_rate + 1e-9]
-    # max keeps the first of equals.
-    return max(kept or entries, key=lambda e: (e.held_out.table.hits, _number(e.held_out.leads.median))).rule.name
-
-
-def _number(x: float) -> float:
-    return x if np.isfinite(x) else -np.inf
-
-
 def _entries_of(name: str, runs: list[PrecursorRun], judging: Judging) -> list[Entry]:
     statistic = STATISTICS[name]
     series = [series_of(run, statistic) for run in runs]
@@ -187,13 +142,22 @@ def _entry(
     hazard: Hazard | None = None,
 ) -> Entry:
     threshold = fit_threshold(runs, traces, judging)
-    judged, alarms = held_out_alarms(runs, traces_for, judging)
+    indices, alarms = held_out_alarms(runs, traces_for, judging)
+    judged = [runs[i] for i in indices.tolist()]
+    held_out = judge(judged, alarms)
+    first = judging.burn_in + judging.sustain - 1
+    at_start = sum(
+        bool(hit and run.event is not None and alarm <= run.history.steps[min(first, len(run.history.steps) - 1)])
+        for run, hit, alarm in zip(judged, held_out.hits.tolist(), alarms.tolist())
+    )
     return Entry(
         Rule(name, form, threshold),
         group,
         judge(runs, first_alarms(runs, traces, threshold)),
-        judge([runs[i] for i in judged.tolist()], alarms),
+        held_out,
         traces,
+        at_start,
+        int(np.sum(~np.isfinite(traces).any(axis=1))),
         hazard,
     )
 
