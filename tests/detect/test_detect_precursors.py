@@ -17,7 +17,7 @@ from spectraledge.detect.precursors.frozen import freeze, load_frozen
 from spectraledge.detect.precursors.history import History, Part
 from spectraledge.detect.precursors.products import all_products, gradient_part, turning
 from spectraledge.detect.precursors.protocol import fit_threshold, judge
-from spectraledge.detect.precursors.rules import FORMS, Judging, directed, sustained
+from spectraledge.detect.precursors.rules import FORMS, Judging, directed, is_moving, sustained
 from spectraledge.detect.precursors.runs import load_runs, make_run
 from spectraledge.detect.precursors.search import matched_area, search
 from spectraledge.detect.precursors.statistics import BASELINES, CANDIDATES, STATISTICS
@@ -117,6 +117,17 @@ def test_forms_do_not_look_ahead(form):
     x = np.random.default_rng(0).normal(size=80)
     whole = directed(x, form, signed=True, start=20, memorised=30)
     np.testing.assert_array_equal(directed(x[:50], form, signed=True, start=20, memorised=30), whole[:50])
+
+
+def test_a_crawl_is_not_remembered():
+    movement = np.r_[np.full(30, 2.0), np.full(20, 0.1), np.full(10, 2.0)]
+    moving = is_moving(movement, 5)
+    np.testing.assert_array_equal(moving, (movement > 1) & (np.arange(60) >= 5))
+    straight = np.r_[np.full(30, 0.1), np.full(20, 0.9), np.full(10, 0.3)]
+    found = directed(straight, "moving rise", signed=False, start=5, moving=moving)
+    assert np.isnan(found[30:50]).all()
+    np.testing.assert_allclose(found[50:], np.log(3))
+    assert directed(straight, "rise", signed=False, start=5)[40] == pytest.approx(np.log(9))
 
 
 def test_an_unknown_form():

@@ -26,6 +26,7 @@ HAZARD = Hazard(
 )
 RULES = {
     "straightness": FrozenRule(Rule("straightness, updates, head", "rise", 0.8), "candidate"),
+    "moving straightness": FrozenRule(Rule("straightness, updates, head", "moving rise", 0.8), "candidate"),
     "turning": FrozenRule(Rule("turning over 2W, head", "rise", 0.7), "candidate"),
     "effective rows": FrozenRule(Rule("effective rows, gradients, head", "fall", 0.4), "candidate"),
     "coherence": FrozenRule(Rule("disjoint coherence, gradients, head", "rise", 0.7), "candidate"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .rules import SILENT, Form, Judging, directed, memorised_row, series_of, sustained
+from .rules import SILENT, Form, Judging, directed, memorised_row, moving_rows, series_of, sustained
 from .runs import PrecursorRun
 from .statistics import STATISTICS
 
@@ -96,6 +96,7 @@ def readings_of(run: PrecursorRun, readings: Sequence[Reading], judging: Judging
                 signed=STATISTICS[name].signed,
                 start=judging.start,
                 memorised=memorised_row(run),
+                moving=moving_rows(run, STATISTICS[name], form, judging),
             )
         )
     return np.stack(columns, axis=1)

@@ -15,7 +15,7 @@ from ..plain import from_plain, to_plain
 from .combination import Reading
 from .frozen import Frozen, FrozenRule
 from .history import History
-from .rules import FORM_WORDS, SILENT, Form
+from .rules import FORM_WORDS, MOVING, SILENT, Form, usual_movement
 from .statistics import STATISTICS
 
 KIND = "grokking ahead"
@@ -70,6 +70,7 @@ class GrokkingDetector:
         self._rows: list[dict[str, np.ndarray]] = []
         self._n = 0
         self._extremes = np.full(len(self._readings), np.nan)
+        self._movements: list[list[float]] = [[] for _ in self._readings]
         self._last: list[float] = []
         self._fired = False
 
@@ -160,6 +161,7 @@ class GrokkingDetector:
             "rows": [{key: to_plain(np.atleast_1d(x)) for key, x in row.items()} for row in self._rows],
             "n": self._n,
             "extremes": to_plain(self._extremes),
+            "movements": [to_plain(np.array(past)) for past in self._movements],
             "last": [None if x == SILENT else x for x in self._last],
             "fired": self._fired,
         }
@@ -185,6 +187,7 @@ class GrokkingDetector:
         ]
         self._n, self._fired = int(state["n"]), bool(state["fired"])
         self._extremes = from_plain(state["extremes"])
+        self._movements = [from_plain(past).tolist() for past in state["movements"]]
         self._last = [SILENT if x is None else float(x) for x in state["last"]]
 
     def _value(self) -> float:
@@ -199,10 +202,22 @@ class GrokkingDetector:
                     f"blocks must tell the part apart that {name!r} reads; got {blocks}. "
                     'Record by layer: attach(..., blocks="layer").'
                 )
-            now = float(series[-1])
-            values[i] = self._directed(i, now if np.isfinite(now) else np.nan, form, STATISTICS[name].signed)
+            now = float(series[-1]) if np.isfinite(series[-1]) else np.nan
+            values[i] = self._directed(i, now if self._moves(i, history) else np.nan, form, STATISTICS[name].signed)
         hazard = self._rule.hazard
         return float(values[0] if hazard is None else hazard.score(values[None])[0])
+
+    def _moves(self, i: int, history: History) -> bool:
+        """Whether the part moves as it uses to, where the form of a reading asks for that."""
+        name, form = self._readings[i]
+        part = history.part(STATISTICS[name].part)
+        if not form.startswith("moving") or part is None:
+            return True
+        if self._n <= self.judging.start:
+            return False
+        self._movements[i].append(float(part.movement[-1]))
+        past = np.array(self._movements[i])
+        return bool(past[-1] >= MOVING * usual_movement(past))
 
     def _directed(self, i: int, value: float, form: Form, signed: bool) -> float:
         if form in ("high", "low"):
@@ -211,9 +226,9 @@ class GrokkingDetector:
             x = value if signed else float(np.log(value if value > 0 else np.nan))
         if self._n <= self.judging.start:
             return float("nan")
-        better = np.fmin if form == "rise" else np.fmax
-        self._extremes[i] = better(self._extremes[i], x)
-        return float(x - self._extremes[i] if form == "rise" else self._extremes[i] - x)
+        rises = form.endswith("rise")
+        self._extremes[i] = (np.fmin if rises else np.fmax)(self._extremes[i], x)
+        return float(x - self._extremes[i] if rises else self._extremes[i] - x)
 
     def _recording(self) -> Any:
         """The rows kept, as much of a recording as statistics of updates read."""

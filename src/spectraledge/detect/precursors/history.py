@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -62,6 +63,26 @@ class Part:
         self.theta_norm2 = recording.theta_norm2[:, chosen].sum(axis=1)
         self._n_steps = recording.n_steps
         self._decay = decay_coefficients(recording)
+
+    @cached_property
+    def movement(self) -> np.ndarray:
+        """(T) root mean square length of the last W updates over the length of the parameters."""
+        out = np.full(len(self.updates), np.nan)
+        if len(out) >= self.window:
+            energy = np.lib.stride_tricks.sliding_window_view(self.updates[:, 0], self.window).mean(axis=1)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                out[self.window - 1 :] = np.sqrt(energy / self.theta_norm2[self.window - 1 :])
+        return out
+
+    def remembered(self, start: int, function: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        """``function(movement, start)``, worked out once."""
+        if start not in self._remembered:
+            self._remembered[start] = function(self.movement, start)
+        return self._remembered[start]
+
+    @cached_property
+    def _remembered(self) -> dict[int, np.ndarray]:
+        return {}
 
     @cached_property
     def products(self) -> Products:

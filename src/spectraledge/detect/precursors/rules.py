@@ -1,4 +1,4 @@
-"""Rules: a statistic, read in one of four ways, that has to stay beyond a threshold for some snapshots in a row."""
+"""Rules: a statistic, read in several ways, that has to stay beyond a threshold for some snapshots in a row."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ from ...errors import SettingError
 from .runs import PrecursorRun
 from .statistics import STATISTICS, Statistic
 
-Form = Literal["high", "low", "rise", "fall", "above", "below"]
+Form = Literal["high", "low", "rise", "fall", "moving rise", "moving fall", "above", "below"]
 FORMS: tuple[Form, ...] = get_args(Form)
 FORM_WORDS: dict[Form, str] = {
     "high": "its level, high",
     "low": "its level, low",
     "rise": "rise above its smallest so far",
     "fall": "fall below its largest so far",
+    "moving rise": "rise above its smallest so far while the updates have their usual size",
+    "moving fall": "fall below its largest so far while the updates have their usual size",
     "above": "rise above its value when the training loss was first below 0.1",
     "below": "fall below its value when the training loss was first below 0.1",
 }
 MEMORISED = 0.1
+MOVING = 0.5
+"""Share of its usual relative movement below which a part counts as at rest.
+
+A run without decay whose loss collapses crawls along straight lines, a twentieth as fast as before: every measure of
+coherence rises there, and nothing is learned.
+"""
 SILENT = -np.inf
 
 
@@ -80,7 +88,13 @@ def rule_name(statistic: str, form: Form) -> str:
 
 
 def directed(
-    values: np.ndarray, form: Form, *, signed: bool, start: int = 0, memorised: int | None = None
+    values: np.ndarray,
+    form: Form,
+    *,
+    signed: bool,
+    start: int = 0,
+    memorised: int | None = None,
+    moving: np.ndarray | None = None,
 ) -> np.ndarray:
     """A series read so that large values count.
 
@@ -92,6 +106,8 @@ def directed(
         signed: Whether values may be negative.
         start: First row of which a smallest or largest value is remembered.
         memorised: Row at which the training loss was first below ``MEMORISED``; None for never.
+        moving: (T) whether the parameters move as they use to; all rows where None. For "moving" forms rows at rest
+            have no value and are not remembered; others do not ask.
 
     Returns:
         (T); NaN where there is nothing to compare with.
@@ -108,10 +124,12 @@ def directed(
         return values if form == "high" else -values
     with np.errstate(invalid="ignore", divide="ignore"):
         x = values if signed else np.log(np.where(values > 0, values, np.nan))
-    if form in ("rise", "fall"):
+    if form in ("rise", "fall", "moving rise", "moving fall"):
         kept = x.copy()
         kept[:start] = np.nan
-        return kept - np.fmin.accumulate(kept) if form == "rise" else np.fmax.accumulate(kept) - kept
+        if form.startswith("moving") and moving is not None:
+            kept[~moving] = np.nan
+        return kept - np.fmin.accumulate(kept) if form.endswith("rise") else np.fmax.accumulate(kept) - kept
     since = np.full(len(x), np.nan)
     if memorised is not None:
         known = np.flatnonzero(np.isfinite(x[memorised:]))
@@ -126,6 +144,32 @@ def memorised_row(run: PrecursorRun) -> int | None:
     loss = run.history.metric("train_loss")
     rows = np.flatnonzero(loss < MEMORISED) if loss is not None else np.empty(0, dtype=np.intp)
     return int(rows[0]) if len(rows) else None
+
+
+def is_moving(movement: np.ndarray, start: int) -> np.ndarray:
+    """(T) whether a movement is at least ``MOVING`` times its median from row ``start`` on to the present one.
+
+    >>> is_moving(np.array([9.0, 2.0, 2.0, 0.1, 2.0]), 1)
+    array([False,  True,  True, False,  True])
+    """
+    out = np.zeros(len(movement), dtype=bool)
+    for t in range(start, len(movement)):
+        out[t] = movement[t] >= MOVING * usual_movement(movement[start : t + 1])
+    return out
+
+
+def usual_movement(past: np.ndarray) -> float:
+    """Median of the movements that are known; NaN for none."""
+    known = past[np.isfinite(past)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def moving_rows(run: PrecursorRun, statistic: Statistic, form: Form, judging: Judging) -> np.ndarray | None:
+    """What ``directed`` asks for: of the part that a statistic reads; None where the form does not ask."""
+    if not form.startswith("moving"):
+        return None
+    part = run.history.part(statistic.part)
+    return None if part is None else part.remembered(judging.start, is_moving)
 
 
 def sustained(values: np.ndarray, steps: np.ndarray, judging: Judging) -> np.ndarray:
@@ -147,7 +191,8 @@ def series_of(run: PrecursorRun, statistic: Statistic) -> np.ndarray | None:
 def traces_of(runs: Sequence[PrecursorRun], statistic: str, form: Form, judging: Judging) -> np.ndarray | None:
     """(n, T) sustained traces of one statistic and form over runs, padded with -inf; None where a run lacks it."""
     found = [series_of(run, STATISTICS[statistic]) for run in runs]
-    return form_traces(runs, found, form, judging, signed=STATISTICS[statistic].signed)
+    moving = [moving_rows(run, STATISTICS[statistic], form, judging) for run in runs]
+    return form_traces(runs, found, form, judging, signed=STATISTICS[statistic].signed, moving=moving)
 
 
 def form_traces(
@@ -157,13 +202,14 @@ def form_traces(
     judging: Judging,
     *,
     signed: bool,
+    moving: Sequence[np.ndarray | None] | None = None,
 ) -> np.ndarray | None:
-    """The same of series that are there already."""
+    """The same of series that are there already, and of the rows at which each run moves."""
     out = np.full((len(runs), max(len(run.history.steps) for run in runs)), SILENT)
-    for row, run, values in zip(out, runs, series):
+    for row, run, values, moves in zip(out, runs, series, moving or [None] * len(runs)):
         if values is None:
             return None
-        x = directed(values, form, signed=signed, start=judging.start, memorised=memorised_row(run))
+        x = directed(values, form, signed=signed, start=judging.start, memorised=memorised_row(run), moving=moves)
         row[: len(x)] = sustained(x, run.history.steps, judging)
     return out
 

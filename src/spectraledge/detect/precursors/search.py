@@ -10,7 +10,7 @@ import numpy as np
 from .combination import COMBINATIONS, Hazard, fit_hazard, hazard_traces, readings_of
 from .criterion import Entry, choose
 from .protocol import TracesFor, fit_threshold, held_out_alarms, judge
-from .rules import FORMS, Form, Judging, Rule, first_alarms, form_traces, series_of
+from .rules import FORMS, Form, Judging, Rule, first_alarms, form_traces, moving_rows, series_of
 from .runs import PrecursorRun, events_of
 from .statistics import STATISTICS, Group
 
@@ -93,7 +93,8 @@ def _entries_of(name: str, runs: list[PrecursorRun], judging: Judging) -> list[E
     forms: tuple[Form, ...] = ("high",) if name == "fixed clock" else FORMS
     found = []
     for form in forms:
-        traces = form_traces(runs, series, form, judging, signed=statistic.signed)
+        moving = [moving_rows(run, statistic, form, judging) for run in runs]
+        traces = form_traces(runs, series, form, judging, signed=statistic.signed, moving=moving)
         if traces is None or not np.isfinite(traces).any():
             continue
         found.append(_entry(name, form, statistic.group, runs, traces, _fixed(traces), judging))

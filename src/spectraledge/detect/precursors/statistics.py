@@ -29,6 +29,7 @@ class Statistic:
         null: What it does where nothing but noise, decay or memorising goes on, as far as known.
         compute: ``History -> (T)``, or None where the recording does not hold it.
         signed: Whether it may be negative, or is a logarithm: changes are then differences, otherwise logs of ratios.
+        part: Part of the network that it reads, for whether that moves.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Statistic:
     null: str
     compute: Compute
     signed: bool = False
+    part: str = "all"
 
 
 def _of_part(part: str, function: Callable[[Part], np.ndarray]) -> Compute:
@@ -204,14 +206,24 @@ CANDIDATES: dict[str, Statistic] = {
     s.name: s
     for s in (
         *(
-            Statistic(f"{name}, {part}", "candidate", unit, null, _of_part(part, function), signed)
+            Statistic(f"{name}, {part}", "candidate", unit, null, _of_part(part, function), signed, part)
             for name, unit, null, signed, function in _KINDS
             for part in PARTS
             if (name, part) != ("norm by part", "all")
         ),
-        *(Statistic(f"share of ||delta||^2, {part}", "candidate", "1", "flat", _share(part)) for part in PARTS[1:]),
-        Statistic("turning, head / layers", "candidate", "1", "flat", _head_over_layers(turned)),
-        Statistic("update over norm, head / layers", "candidate", "1", "flat", _head_over_layers(_relative_update)),
+        *(
+            Statistic(f"share of ||delta||^2, {part}", "candidate", "1", "flat", _share(part), part=part)
+            for part in PARTS[1:]
+        ),
+        Statistic("turning, head / layers", "candidate", "1", "flat", _head_over_layers(turned), part="head"),
+        Statistic(
+            "update over norm, head / layers",
+            "candidate",
+            "1",
+            "flat",
+            _head_over_layers(_relative_update),
+            part="head",
+        ),
     )
 }
 """All candidates by name; those of a part are missing where the recording does not tell the part apart."""
