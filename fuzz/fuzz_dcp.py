@@ -5,7 +5,6 @@ An input is the metadata, or the file of the tensors, of a checkpoint whose othe
 
 from __future__ import annotations
 
-import os
 import pickle
 import warnings
 from functools import partial
@@ -13,7 +12,7 @@ from functools import partial
 import atheris
 import torch
 import torch.distributed.checkpoint as dcp
-from harness import fuzz, one_line, scratch
+from harness import Payload, fuzz, one_line, scratch
 from mutators import of_pickles
 
 with atheris.instrument_imports(include=["spectraledge.checkpoints"]):
@@ -53,13 +52,6 @@ def target(data: bytes) -> None:
     assert not CANARY.exists()
 
 
-class Payload:
-    """Would make a folder."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(CANARY),)
-
-
 def seeds() -> list[bytes]:
     """Sound metadata, sharded ones, payloads, and sound data."""
     metadata = pickle.loads(SOUND_METADATA)
@@ -68,7 +60,12 @@ def seeds() -> list[bytes]:
     index = next(key for key in metadata.storage_data if key.fqn == "model.w")
     second = dcp.metadata.MetadataIndex("model.w", torch.Size([1, 0]))
     metadata.storage_data[second] = metadata.storage_data[index]
-    found = [SOUND_METADATA, pickle.dumps(metadata), pickle.dumps(metadata, protocol=2), pickle.dumps(Payload())]
+    found = [
+        SOUND_METADATA,
+        pickle.dumps(metadata),
+        pickle.dumps(metadata, protocol=2),
+        pickle.dumps(Payload(CANARY)),
+    ]
     return [*(b"\0" + data for data in found), b"\xff" + SOUND_DATA]
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import atheris
 import torch
-from harness import fuzz, one_line, scratch
+from harness import Payload, fuzz, one_line, scratch
 from mutators import of_pickles
 
 with atheris.instrument_imports(include=["spectraledge.checkpoints"]):
@@ -49,15 +49,6 @@ def target(data: bytes) -> None:
     assert not CANARY.exists()
 
 
-class Payload:
-    """Would make a folder."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        import os
-
-        return os.mkdir, (str(CANARY),)
-
-
 def saved(value: object, *, zipped: bool = True) -> bytes:
     """What torch.save writes."""
     buffer = io.BytesIO()
@@ -86,7 +77,7 @@ def seeds() -> list[bytes]:
     for state in states:
         found += [b"\0" + saved(state), b"\0" + saved(state, zipped=False)]
         found += [bytes([kind]) + pickle_of(saved(state)) for kind in (100, 200)]
-    payload = [pickle.dumps(Payload(), protocol=protocol) for protocol in (2, 4)]
+    payload = [pickle.dumps(Payload(CANARY), protocol=protocol) for protocol in (2, 4)]
     return found + [bytes([kind]) + data for kind in (0, 100) for data in payload]
 
 

@@ -36,6 +36,20 @@ def scratch() -> Path:
     return _SCRATCH[-1]
 
 
+class Payload:
+    """Pickled, it makes a folder of whoever unpickles it.
+
+    Args:
+        canary: The folder.
+    """
+
+    def __init__(self, canary: Path) -> None:
+        self._canary = str(canary)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self._canary,)
+
+
 Mutator = Callable[[bytes, int, int], bytes]
 
 

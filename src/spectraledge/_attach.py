@@ -20,9 +20,10 @@ from .stream.kernel import load_kernel
 from .stream.monitor import Monitor, Settings
 from .stream.parameters import ParameterFilter, head_counts, trainable
 from .stream.probe import Probe
+from .stream.ranks.group import world_size
 from .stream.sketch import DEFAULT_SIZE, check_size
 from .stream.steps import keeps_count, unwrap
-from .stream.store import PRECISIONS, STORES
+from .stream.store import PRECISIONS, STORES, check_sketch
 
 logger = logging.getLogger("spectraledge")
 
@@ -355,7 +356,7 @@ def _choose(
     double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors.values())
     n_blocks = len(make_blocks({name: tuple(t.shape) for name, t in tensors.items()}, scheme, heads).names)
     device = next(iter(tensors.values())).device
-    if _ranks() > 1:
+    if world_size() > 1:
         folder = None  # the room on its disk need not be the same for all
     found = candidates(
         n, n_blocks, memory=memory, itemsize=8 if double else 4, device=device, folder=folder, **options
@@ -363,11 +364,6 @@ def _choose(
     chosen = pick(found, memory)
     logger.info("%s", reason(chosen, found, memory))
     return chosen
-
-
-def _ranks() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if ready else 1
 
 
 def _ring_settings(
@@ -385,18 +381,12 @@ def _ring_settings(
     whole("sketch_check", sketch_check, 0, "It counts windows.")
     if store == "file" and out is None:
         raise SettingError('store="file" needs a folder for its file; got none. Give out=, the run folder.')
-    if store == "sketch" and precision != "full":
-        raise SettingError(
-            f"a sketch keeps its few numbers in float64; got precision={precision!r}. Leave precision out, or use "
-            'store="host".'
-        )
+    check_sketch(store, precision, checked=sketch_check > 0)
     if store == "sketch" and probe is not None:
         raise SettingError(
             "probes need the updates themselves, which a sketch does not keep; got both. "
             'Use store="host" or store="file".'
         )
-    if store != "sketch" and sketch_check:
-        raise SettingError(f"only a sketch needs a check; got store={store!r}. Leave sketch_check out.")
     if precision == "full" and store in ("device", "host"):
         return {}
     folder = None if out is None else recording_file(out).parent

@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from checkpoints_files import STATE, good, raw, sharded, write_index
 from safetensors.torch import save_file
 
 from spectraledge.checkpoints.readers import CheckpointReader
 from spectraledge.errors import DataError
 
-STATE = {"a.w": torch.arange(12.0).reshape(4, 3), "b": torch.ones(2, dtype=torch.float16), "n": torch.tensor(7)}
 SECONDS, MEGABYTES = 5, 512
 
 Make = Callable[[Path], Path]
@@ -44,17 +44,6 @@ def _alarm() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-def good(path: Path, state: dict[str, torch.Tensor] = STATE) -> bytes:
-    save_file(state, path)
-    return path.read_bytes()
-
-
-def raw(header: object, data: bytes = b"", length: int | None = None) -> bytes:
-    """A file with a given header, sound or not."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
 def entry(dtype: str = "F32", shape: object = (2,), offsets: object = (0, 8)) -> dict[str, object]:
@@ -162,17 +151,6 @@ PATHS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (missing, "missing"),
     "name too long": (too_long, "(?i)name too long"),
 }
-
-
-def sharded(folder: Path) -> dict[str, str]:
-    save_file({"a.w": STATE["a.w"]}, folder / "one.safetensors")
-    save_file({"b": STATE["b"]}, folder / "two.safetensors")
-    return {"a.w": "one.safetensors", "b": "two.safetensors"}
-
-
-def write_index(folder: Path, index: object) -> None:
-    text = index if isinstance(index, bytes) else json.dumps(index).encode()
-    (folder / "model.safetensors.index.json").write_bytes(text)
 
 
 def both_hold_it(folder: Path) -> object:

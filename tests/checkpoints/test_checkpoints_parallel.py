@@ -13,7 +13,7 @@ from checkpoints_series import save_walk
 import spectraledge as se
 from spectraledge.checkpoints import groups, opened, parallel, rows
 from spectraledge.errors import DataError, SettingError
-from spectraledge.stream import ring
+from spectraledge.stream import kernel
 
 SMALL = {"window": 4}
 
@@ -74,7 +74,7 @@ def test_engines_change_no_bit(folder: Path, engine: str) -> None:
 
 
 def test_without_the_compiled_kernel_jobs_change_no_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "load_kernel", lambda: None)
+    monkeypatch.setattr(kernel, "load_kernel", lambda: None)
     before = torch.get_num_threads()
     alone = se.analyze(folder, **SMALL, jobs=1)
     assert se.analyze(folder, **SMALL, jobs=2) == alone

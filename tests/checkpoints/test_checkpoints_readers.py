@@ -5,33 +5,20 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoints_files import STATE, good, raw, sharded, write_index
 from safetensors.torch import save_file
 
 from spectraledge.checkpoints.readers import CheckpointReader
 from spectraledge.errors import DataError
 
-STATE = {"a.w": torch.arange(12.0).reshape(4, 3), "b": torch.ones(2, dtype=torch.float16), "n": torch.tensor(7)}
-
-
-def raw(header: object, data: bytes = b"", length: int | None = None) -> bytes:
-    """A file with a given header, sound or not."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
-
 
 def entry(dtype: str = "F32", shape: object = (2,), offsets: object = (0, 8)) -> dict[str, object]:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-
-
-def good(path: Path, state: dict[str, torch.Tensor] = STATE) -> bytes:
-    save_file(state, path)
-    return path.read_bytes()
 
 
 def test_a_file_is_listed_and_read_tensor_by_tensor(tmp_path: Path) -> None:
@@ -91,17 +78,6 @@ def test_no_permission(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").chmod(0)
     with pytest.raises(DataError, match="Permission denied"):
         CheckpointReader(tmp_path / "x.safetensors")
-
-
-def sharded(folder: Path) -> dict[str, str]:
-    save_file({"a.w": STATE["a.w"]}, folder / "one.safetensors")
-    save_file({"b": STATE["b"]}, folder / "two.safetensors")
-    return {"a.w": "one.safetensors", "b": "two.safetensors"}
-
-
-def write_index(folder: Path, index: object) -> None:
-    text = index if isinstance(index, bytes) else json.dumps(index).encode()
-    (folder / "model.safetensors.index.json").write_bytes(text)
 
 
 def test_shards_are_read_where_the_index_places_them(tmp_path: Path) -> None:

@@ -212,6 +212,26 @@ class LateMonitor:
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
+class Monitored:
+    """A callback around a ``LateMonitor``."""
+
+    _late: LateMonitor
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """Of the training that runs, or ran last; None before."""
+        return self._late.monitor
+
+    @property
+    def recording(self) -> Recording:
+        """What the training that runs, or ran last, has recorded.
+
+        Raises:
+            SettingError: If none has begun.
+        """
+        return self._late.recording
+
+
 def sidecar(folder: str | Path, name: str = "monitor") -> Path:
     """Where the state lies beside the checkpoint files in ``folder``.
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError, require
-from ..recording import Event, Recording
-from ..stream.monitor import Monitor
-from .common import LateMonitor
+from ..recording import Event
+from .common import LateMonitor, Monitored
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -36,7 +35,7 @@ _NO_RING = (
 )
 
 
-class SpectralEdge(Callback):
+class SpectralEdge(Monitored, Callback):
     """Record the inner products of parameter updates while a Lightning trainer trains.
 
     Attaches in ``on_train_start``, when the optimizers exist and a checkpoint has been restored, and closes the
@@ -101,20 +100,6 @@ class SpectralEdge(Callback):
         self._name = name if name is not None else _name(keywords)
         self._restored: dict[str, Any] | None = None
         self._logged: dict[str, Any] = {}
-
-    @property
-    def monitor(self) -> Monitor | None:
-        """Of the training that runs, or ran last; None before."""
-        return self._late.monitor
-
-    @property
-    def recording(self) -> Recording:
-        """What the training that runs, or ran last, has recorded.
-
-        Raises:
-            SettingError: If none has begun.
-        """
-        return self._late.recording
 
     # state in checkpoints
 

@@ -16,11 +16,10 @@ from typing import Any
 import torch
 
 from ..errors import SettingError, require
-from ..recording import Event, Recording
-from ..stream.monitor import Monitor
+from ..recording import Event
 from ..stream.steps import optimizer_steps, unwrap
 from .accelerate import check_name
-from .common import LateMonitor, sidecar
+from .common import LateMonitor, Monitored, sidecar
 
 require("transformers", "transformers")
 from transformers.trainer_callback import (  # noqa: E402
@@ -35,7 +34,7 @@ StopOn = str | Sequence[str] | Callable[[Event], bool]
 _SMALL = ("run_id", "step", "last_step", "t", "segment", "n_appended", "lr_sum")  # of the state, into a JSON file
 
 
-class SpectralEdgeCallback(TrainerCallback, ExportableState):
+class SpectralEdgeCallback(Monitored, TrainerCallback, ExportableState):
     """Record the products of parameter updates while ``transformers.Trainer`` trains.
 
     The monitor is attached when training begins, to the optimizer inside the Trainer's wrapper, and detached when it
@@ -117,20 +116,6 @@ class SpectralEdgeCallback(TrainerCallback, ExportableState):
         self._optimizer: torch.optim.Optimizer | None = None
         self._trainer_state: TrainerState | None = None
         self._output_dir = ""
-
-    @property
-    def monitor(self) -> Monitor | None:
-        """Of the training that runs, or ran last."""
-        return self._late.monitor
-
-    @property
-    def recording(self) -> Recording:
-        """What the training that runs, or ran last, has recorded.
-
-        Raises:
-            SettingError: If none has begun.
-        """
-        return self._late.recording
 
     def detach(self) -> None:
         """Close the recording, where training ended in an exception. Safe to call at any time."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, require
-from ..stream.checks import check_every
 from .names import step_of
+from .series import multiples
 
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<pattern>[^@]+)", re.ASCII)
 _SHARD = re.compile(r"-\d{4,}-of-\d{4,}\.(safetensors|bin)$", re.ASCII)
@@ -84,14 +84,8 @@ class HubSeries:
             SettingError: If ``every`` is below 1.
             DataError: If fewer than two are left.
         """
-        check_every(every)
-        first = self.revisions[0].step
-        kept = tuple(r for r in self.revisions if (r.step - first) % every == 0)
-        if len(kept) < 2:
-            raise DataError(
-                f"every={every} must leave at least 2 of the {len(self.revisions)} revisions {self.source}; "
-                f"it leaves step {first} alone. Use a smaller number, or leave it out."
-            )
+        hint = "Use a smaller number, or leave it out."
+        kept = multiples(self.revisions, every, f"revisions {self.source}", hint)
         left_out = tuple(r.name for r in self.revisions if r not in kept)
         return replace(self, revisions=kept, ignored=(*self.ignored, *left_out))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..errors import DataError
 from ..stream.checks import check_every
@@ -47,6 +47,38 @@ class Checkpoint:
         return open_checkpoint(self.path, self.root, self.state_key)
 
 
+class _HasStep(Protocol):
+    @property
+    def step(self) -> int:
+        """Training step."""
+
+
+_Member = TypeVar("_Member", bound=_HasStep)
+
+
+def multiples(members: Sequence[_Member], every: int, what: str, hint: str) -> tuple[_Member, ...]:
+    """Those whose steps lie whole multiples of ``every`` behind the first one's.
+
+    Args:
+        members: In the order of their steps.
+        every: Steps.
+        what: They are, for the message.
+        hint: What to do, likewise.
+
+    Raises:
+        SettingError: If ``every`` is below 1.
+        DataError: If fewer than two are left.
+    """
+    check_every(every)
+    first = members[0].step
+    kept = tuple(member for member in members if (member.step - first) % every == 0)
+    if len(kept) < 2:
+        raise DataError(
+            f"every={every} must leave at least 2 of the {len(members)} {what}; it leaves step {first} alone. {hint}"
+        )
+    return kept
+
+
 @dataclass(frozen=True)
 class Series:
     """Checkpoints in the order of their steps.
@@ -78,14 +110,12 @@ class Series:
             >>> Series("a list", tuple(steps)).thinned(50).steps
             [10, 60, 110]
         """
-        check_every(every)
-        first = self.checkpoints[0].step
-        kept = tuple(c for c in self.checkpoints if (c.step - first) % every == 0)
-        if len(kept) < 2:
-            raise DataError(
-                f"every={every} must leave at least 2 of the {len(self.checkpoints)} checkpoints in {self.source}; "
-                f"it leaves step {first} alone. The most common distance is {common_stride(self.steps)}."
-            )
+        kept = multiples(
+            self.checkpoints,
+            every,
+            f"checkpoints in {self.source}",
+            f"The most common distance is {common_stride(self.steps)}.",
+        )
         left_out = tuple(c.path.name for c in self.checkpoints if c not in kept)
         return replace(self, checkpoints=kept, ignored=(*self.ignored, *left_out))
 

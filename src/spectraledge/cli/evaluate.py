@@ -11,7 +11,7 @@ import typer
 from ..errors import DataError, SettingError
 from . import options as o
 from .progress import Progress
-from .render import print_json, print_line, print_table
+from .render import print_json, print_line, print_table, rate, two
 
 if TYPE_CHECKING:
     from ..detect.evaluation import Area, Evaluation, SignalResult
@@ -125,11 +125,11 @@ def _auc_row(signal: SignalResult, found: Evaluation) -> dict[str, Any]:
         "signal": signal.name,
         "kind": "outcome" if signal.outcome else signal.kind,
         "side": signal.direction,
-        "train": _two(signal.train_auc),
+        "train": two(signal.train_auc),
         "AUC": _area(signal.auc),
     }
     for before, area in signal.auc_before.items():
-        row[f"-{before * found.interval:g}"] = _area(area) if before == 1 else _two(area.value)
+        row[f"-{before * found.interval:g}"] = _area(area) if before == 1 else two(area.value)
     return row
 
 
@@ -142,8 +142,8 @@ def _alarm_row(signal: SignalResult, row: OperatingRow) -> dict[str, Any]:
     return {
         "signal": signal.name,
         "threshold": row.label,
-        "sensitivity": _rate(t.hits, t.n_positive, t.sensitivity_interval),
-        "false alarms": _rate(t.false_alarms, t.n_negative, t.false_alarm_interval),
+        "sensitivity": rate(t.hits, t.n_positive, t.sensitivity_interval),
+        "false alarms": rate(t.false_alarms, t.n_negative, t.false_alarm_interval),
         "median lead": f"{_whole(lead.median)} ({_whole(lead.low)} to {_whole(lead.high)})",
         "closer than clock": f"{_whole(signal.timing.gain)} steps" if row.label == "5 %" else "",
     }
@@ -155,23 +155,11 @@ def _differ(signal: SignalResult) -> bool:
     return len(set(tuned)) > 1
 
 
-def _rate(k: int, n: int, ends: tuple[float, float]) -> str:
-    return f"{k}/{n} ({_two(ends[0])}-{_two(ends[1])})"
-
-
 def _whole(x: float) -> str:
     return f"{x:.0f}" if math.isfinite(x) else "?"
 
 
 def _area(area: Area) -> str:
     if math.isnan(area.low):
-        return _two(area.value)  # too few runs for an interval
-    return f"{_two(area.value)} ({_two(area.low)}-{_two(area.high)})"
-
-
-def _two(x: float) -> str:
-    """
-    >>> _two(0.954), _two(float("nan"))
-    ('0.95', '-')
-    """
-    return f"{x:.2f}" if x == x else "-"
+        return two(area.value)  # too few runs for an interval
+    return f"{two(area.value)} ({two(area.low)}-{two(area.high)})"

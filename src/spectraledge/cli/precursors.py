@@ -10,7 +10,7 @@ import typer
 
 from . import options as o
 from .progress import Progress
-from .render import print_json, print_line, print_table
+from .render import print_json, print_line, print_table, rate
 
 if TYPE_CHECKING:
     from ..detect.precursors.final import Comparison, Final, Judged
@@ -235,8 +235,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "rule": row["rule"],
         "group": row["group"],
-        "found": f"{row['hits']}/{row['positives']} ({_two(row['sensitivity_interval'])})",
-        "false alarms": f"{row['false_alarms']}/{row['negatives']} ({_two(row['false_alarm_interval'])})",
+        "found": rate(row["hits"], row["positives"], row["sensitivity_interval"]),
+        "false alarms": rate(row["false_alarms"], row["negatives"], row["false_alarm_interval"]),
         "median lead": f"{_finite(row['median_lead'], math.nan):.0f} ({_whole(row['lead_interval'])})",
     }
 
@@ -247,10 +247,6 @@ def _areas(row: dict[str, Any]) -> dict[str, Any]:
 
 def _count(pair: tuple[int, int] | None) -> str:
     return "-" if pair is None else f"{pair[0]}/{pair[1]}"
-
-
-def _two(ends: list[float]) -> str:
-    return "-".join(f"{end:.2f}" for end in ends)
 
 
 def _whole(ends: list[float]) -> str:

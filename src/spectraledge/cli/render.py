@@ -137,3 +137,21 @@ def cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(cell(item) for item in value)
     return str(value)
+
+
+def rate(k: int, n: int, ends: Sequence[float]) -> str:
+    """A proportion with its interval.
+
+    >>> rate(3, 4, (0.19, 0.99))
+    '3/4 (0.19-0.99)'
+    """
+    return f"{k}/{n} ({two(ends[0])}-{two(ends[1])})"
+
+
+def two(x: float) -> str:
+    """Two decimals, or a dash.
+
+    >>> two(0.954), two(float("nan"))
+    ('0.95', '-')
+    """
+    return f"{x:.2f}" if x == x else "-"

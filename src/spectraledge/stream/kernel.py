@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import SettingError
+
 logger = logging.getLogger("spectraledge")
 
 
@@ -97,6 +99,29 @@ class Kernel:
             *(column.ctypes.data for column in piles), log2_size, tables.ctypes.data, scalars.ctypes.data, n_threads,
         )  # fmt: skip
         return tables, scalars
+
+
+def kernel_for(backend: str, *, whole: bool = False) -> Kernel | None:
+    """The kernel that a backend means, or None for torch.
+
+    Args:
+        backend: ``"auto"`` (the kernel where there is one), ``"torch"`` or ``"compiled"``.
+        whole: Whether a kernel built before it could do everything is of no use.
+
+    Raises:
+        SettingError: For another backend, or if ``"compiled"`` is asked for and not there.
+    """
+    if backend not in ("auto", "torch", "compiled"):
+        raise SettingError(f'backend must be "auto", "torch" or "compiled"; got {backend!r}.')
+    kernel = None if backend == "torch" else load_kernel()
+    if kernel is not None and whole and not kernel.complete:
+        kernel = None
+    if backend == "compiled" and kernel is None:
+        raise SettingError(
+            'backend="compiled" needs the kernel, which this installation was built without; '
+            "install a C compiler and reinstall, or use backend='auto'."
+        )
+    return kernel
 
 
 @functools.cache

@@ -227,8 +227,7 @@ class Monitor:
         """
         from ..recording import Recording
 
-        if self._started is not None and not self._dead:
-            self._guarded(self._catch_up)()
+        self._guarded(self._catch_up)()
         return Recording.from_log(self._writer.log())
 
     def directions(self, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -341,8 +340,7 @@ class Monitor:
                 bit for bit; without it a seam is marked, which no window crosses. On several ranks it is this rank's
                 part; ``checkpoint()`` is what torch.distributed.checkpoint saves.
         """
-        if self._started is not None and not self._dead:
-            self._guarded(self._catch_up)()
+        self._guarded(self._catch_up)()
         state: dict[str, Any] = {
             "step": self._counter.count,
             "last_step": self._last_step,
@@ -389,19 +387,9 @@ class Monitor:
         Raises:
             SettingError: If the saved ring has another layout than this monitor's.
         """
-        if self._started is not None and not self._dead:
-            self._guarded(self._catch_up)()
-        if any(isinstance(tensor, Pieces) for tensor in state.get("ring", {}).values()):
-            load_pieces(self._ring, self._share, state["ring"])
-            self._ring.n_appended = int(state["n_appended"])
-            self._last_step = int(state["last_step"])
-            self._lr_sum = np.array(state["lr_sum"], dtype=np.float64)
-        elif "ring" in state:
-            waiting = {name: x for name, x in state["ring"].items() if name.startswith("probe.")}
-            buffers = {name: x for name, x in state["ring"].items() if name not in waiting}
-            self._ring.load_state_tensors(buffers, int(state["n_appended"]))
-            if self._prober is not None:
-                self._prober.load_state_tensors(waiting, state.get("probe"))
+        self._guarded(self._catch_up)()
+        if "ring" in state:
+            self._load_ring(state["ring"], state)
             self._last_step = int(state["last_step"])
             self._lr_sum = np.array(state["lr_sum"], dtype=np.float64)
         else:
@@ -417,6 +405,17 @@ class Monitor:
         else:  # a state loaded into a fresh recording
             self._start = self._last_step
             self._open_segment("went on from a saved state")
+
+    def _load_ring(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        if any(isinstance(tensor, Pieces) for tensor in tensors.values()):
+            load_pieces(self._ring, self._share, tensors)
+            self._ring.n_appended = int(state["n_appended"])
+            return
+        waiting = {name: x for name, x in tensors.items() if name.startswith("probe.")}
+        buffers = {name: x for name, x in tensors.items() if name not in waiting}
+        self._ring.load_state_tensors(buffers, int(state["n_appended"]))
+        if self._prober is not None:
+            self._prober.load_state_tensors(waiting, state.get("probe"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save ``state_dict(ring=True)`` as a safetensors file, in one piece or not at all.

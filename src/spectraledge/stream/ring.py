@@ -16,7 +16,7 @@ import torch
 from ..errors import SettingError
 from .blocks import Blocks
 from .buffers import file_buffer
-from .kernel import Kernel, load_kernel
+from .kernel import kernel_for
 from .pending import Fetched, Pending
 from .row import Row, n_columns, row_of_sums
 from .shard import ChunkTable, Shard
@@ -74,21 +74,12 @@ class UpdateRing:
             raise SettingError(f"lags must be at least 1; got {lags}. Use lags=2*window - 1.")
         if store not in ("device", "host", "file"):
             raise SettingError(f'store must be "device", "host" or "file"; got {store!r}.')
-        if backend not in ("auto", "torch", "compiled"):
-            raise SettingError(f'backend must be "auto", "torch" or "compiled"; got {backend!r}.')
         if precision not in ("full", "bfloat16"):
             raise SettingError(f'precision must be "full" or "bfloat16"; got {precision!r}.')
         if store == "file" and folder is None:
             raise SettingError('store="file" needs a folder for its file; got none. Give out=, the run folder.')
         self.blocks, self.lags, self.decay, self.store, self.precision = blocks, lags, decay, store, precision
-        self._kernel: Kernel | None = None if backend == "torch" else load_kernel()
-        if self._kernel is not None and precision == "bfloat16" and not self._kernel.complete:
-            self._kernel = None  # built before it knew how
-        if backend == "compiled" and self._kernel is None:
-            raise SettingError(
-                'backend="compiled" needs the kernel, which this installation was built without; '
-                "install a C compiler and reinstall, or use backend='auto'."
-            )
+        self._kernel = kernel_for(backend, whole=precision == "bfloat16")
         self._shards = self._lay_out(tensors)
         for shard in self._shards:
             self._allot(shard, tensors, folder)

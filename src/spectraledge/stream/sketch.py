@@ -15,7 +15,7 @@ import torch
 
 from ..errors import SettingError
 from .blocks import Blocks
-from .kernel import load_kernel
+from .kernel import kernel_for
 from .layout import Layout
 from .pending import Pending
 from .row import Row, finite
@@ -75,14 +75,7 @@ class SketchRing:
         if lags < 1:
             raise SettingError(f"lags must be at least 1; got {lags}. Use lags=2*window - 1.")
         check_size(size)
-        if backend not in ("auto", "torch", "compiled"):
-            raise SettingError(f'backend must be "auto", "torch" or "compiled"; got {backend!r}.')
-        kernel = None if backend == "torch" else load_kernel()
-        if backend == "compiled" and (kernel is None or not kernel.complete):
-            raise SettingError(
-                'backend="compiled" needs the kernel, which this installation was built without; '
-                "install a C compiler and reinstall, or use backend='auto'."
-            )
+        kernel = kernel_for(backend, whole=True)
         self.blocks, self.lags, self.decay, self.size = blocks, lags, decay, size
         self._sketch = Sketcher(blocks, tensors, size.bit_length() - 1, kernel, layouts, seed)
         n_blocks = len(blocks.names)

@@ -19,6 +19,21 @@ PRECISIONS = ("full", "bfloat16")
 AnyRing = UpdateRing | SketchRing
 
 
+def check_sketch(store: str, precision: str, *, checked: bool) -> None:
+    """Raise where a sketch is asked for what it does not do, or something else for what only a sketch needs.
+
+    Raises:
+        SettingError: As said.
+    """
+    if store == "sketch" and precision != "full":
+        raise SettingError(
+            f"a sketch keeps its few numbers in float64; got precision={precision!r}. Leave precision out, or use "
+            'store="host".'
+        )
+    if store != "sketch" and checked:
+        raise SettingError(f"only a sketch needs a check; got store={store!r}. Leave sketch_check out.")
+
+
 def make_ring(
     blocks: Blocks,
     tensors: Mapping[str, torch.Tensor],
@@ -64,12 +79,8 @@ def make_ring(
     """
     if store not in STORES:
         raise SettingError(f"store must be one of {', '.join(map(repr, STORES))}; got {store!r}.")
+    check_sketch(store, precision, checked=bool(sketch_check or sketch_check_every))
     if store == "sketch":
-        if precision != "full":
-            raise SettingError(
-                f"a sketch keeps its few numbers in float64; got precision={precision!r}. Leave precision out, or "
-                'use store="host".'
-            )
         return SketchRing(
             blocks,
             tensors,
@@ -82,8 +93,6 @@ def make_ring(
             check_every=sketch_check_every,
             window=window,
         )
-    if sketch_check or sketch_check_every:
-        raise SettingError(f"only a sketch needs a check; got store={store!r}. Leave sketch_check out.")
     return UpdateRing(
         blocks, tensors, lags, decay=decay, store=store, backend=backend, precision=precision, folder=folder
     )

@@ -20,7 +20,6 @@ from .statistics import STATISTICS
 
 KIND = "grokking ahead"
 _VERSION = 1
-_METRICS = ("train loss", "batch loss", "gradient norm", "test loss", "fixed clock")
 _BY_BLOCK = ("products", "theta_dot", "theta_norm2")
 
 
@@ -58,7 +57,7 @@ class GrokkingDetector:
             hazard.readings if hazard is not None else ((self._rule.rule.statistic, self._rule.rule.form),)
         )
         for statistic, form in self._readings:
-            if statistic in _METRICS or form in ("above", "below"):
+            if not STATISTICS[statistic].updates_alone or form in ("above", "below"):
                 raise SettingError(
                     f"a rule for running detection must read updates alone; {statistic} ({form}) reads metrics. "
                     "Choose a rule that compares a run with its own past."

@@ -11,8 +11,8 @@ import numpy as np
 from ...errors import DataError
 from ...theory.bootstrap import cluster_bootstrap
 from ...theory.proportions import DetectorTable, detector_table
-from ...theory.survival_times import kaplan_meier, lead_times
 from ...theory.thresholds import tune_threshold
+from ..leads import summarise_leads
 from .rules import Judging, first_alarms
 from .runs import PrecursorRun, events_of
 
@@ -179,6 +179,4 @@ def median_lead(alarms: np.ndarray, events: np.ndarray) -> float:
     100.0
     """
     # A miss ends at the event itself: an alarm after it is as good as none.
-    found = lead_times(alarms, events, events)
-    curve = kaplan_meier(-found.lead, ~found.left)
-    return -curve.median
+    return summarise_leads(alarms, events, events).median

@@ -30,6 +30,7 @@ class Statistic:
         compute: ``History -> (T)``, or None where the recording does not hold it.
         signed: Whether it may be negative, or is a logarithm: changes are then differences, otherwise logs of ratios.
         part: Part of the network that it reads, for whether that moves.
+        updates_alone: Whether it reads parameters and updates alone: no metric, and no clock.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Statistic:
     compute: Compute
     signed: bool = False
     part: str = "all"
+    updates_alone: bool = True
 
 
 def _of_part(part: str, function: Callable[[Part], np.ndarray]) -> Compute:
@@ -244,13 +246,41 @@ BASELINES: dict[str, Statistic] = {
             "set by rate",
             _of_part("all", lambda part: np.sqrt(part.updates[:, 0])),
         ),
-        Statistic("train loss", "baseline", "nat", "falls in every run that fits", _metric("train_loss")),
-        Statistic("batch loss", "baseline", "nat", "falls in every run that fits", _metric("batch_loss")),
         Statistic(
-            "gradient norm", "baseline", "nat / parameter", "falls in every run that fits", _metric("grad_norm")
+            "train loss",
+            "baseline",
+            "nat",
+            "falls in every run that fits",
+            _metric("train_loss"),
+            updates_alone=False,
         ),
-        Statistic("fixed clock", "baseline", "step", "the time", lambda history: history.steps.astype(np.float64)),
-        Statistic("test loss", "outcome", "nat", "rises while a run memorises", _metric("test_loss")),
+        Statistic(
+            "batch loss",
+            "baseline",
+            "nat",
+            "falls in every run that fits",
+            _metric("batch_loss"),
+            updates_alone=False,
+        ),
+        Statistic(
+            "gradient norm",
+            "baseline",
+            "nat / parameter",
+            "falls in every run that fits",
+            _metric("grad_norm"),
+            updates_alone=False,
+        ),
+        Statistic(
+            "fixed clock",
+            "baseline",
+            "step",
+            "the time",
+            lambda history: history.steps.astype(np.float64),
+            updates_alone=False,
+        ),
+        Statistic(
+            "test loss", "outcome", "nat", "rises while a run memorises", _metric("test_loss"), updates_alone=False
+        ),
     )
 }
 """What a candidate has to beat; the test loss, which reads held-out data, is an upper bar."""

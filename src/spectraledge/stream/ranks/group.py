@@ -153,9 +153,13 @@ def ranks_of_this_run(ranks: str, timeout: float | None = None) -> Alone:
         ranks: ``"all"``, or ``"alone"`` where each process trains a model of its own.
         timeout: Seconds to wait for the other ranks; None means 600.
     """
+    return Ranks(timeout or TIMEOUT) if world_size() > 1 and ranks == "all" else Alone()
+
+
+def world_size() -> int:
+    """Processes of the default process group; 1 where there is none."""
     distributed = torch.distributed
-    several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-    return Ranks(timeout or TIMEOUT) if several and ranks == "all" else Alone()
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 _GROUPS: weakref.WeakKeyDictionary[Any, tuple[Any, torch.device]] = weakref.WeakKeyDictionary()
