@@ -81,8 +81,9 @@ def attach(
         decay_products: Also record the exact part of decoupled weight decay (AdamW, Muon); one more vector.
         probe: Also measure gradients and curvature along the recorded updates; see ``Probe``.
         probe_every: Optimizer steps between probes, a multiple of ``every``; None means ``window * every``.
-        events: Look for events while the run goes on and record them: True for all detectors, or their names
-            (``spectraledge.detect.events.DETECTORS``). ``monitor.on_event(callback)`` also starts them.
+        events: Look for events while the run goes on and record them: True for all detectors of changes, or names
+            (``spectraledge.detect.events.DETECTORS``, and "grokking", which foretells it from the head's updates).
+            ``monitor.on_event(callback)`` also starts those of changes.
         resume: ``"auto"`` goes on with a recording found in ``out``; load model and optimizer states first, then
             ``monitor.load(...)`` if the ring was saved. ``"never"`` refuses one.
         overwrite: Replace a recording found in ``out``.

@@ -147,7 +147,7 @@ def test_an_alarm_takes_all_of_its_snapshots():
 
 def test_a_part_that_is_not_there(trajectory):
     recording = dataclasses.replace(
-        trajectory[2], meta={**trajectory[2].meta, "block_info": {}}
+        trajectory[2], blocks=["all", "a", "b", "c"], meta={**trajectory[2].meta, "block_info": {}}
     )  # nothing says what the blocks are
     history = History(recording)
     assert history.part("head") is None

@@ -149,9 +149,12 @@ def test_blocks_must_be_known(recording):
     }
     with pytest.raises(DataError, match="must know the blocks"):
         detector.push(row)
-    detector.start({"blocks": ["a", "b", "c"], "block_info": [], "lags": 19})
-    with pytest.raises(DataError, match="Record by layer"):
-        detector.push(row)
+    with pytest.raises(DataError, match="must tell the head apart"):
+        detector.start({"blocks": ["a", "b", "c"], "block_info": [], "lags": 19})
+    with pytest.raises(DataError, match="last 9 updates; got 8"):
+        detector.start({"blocks": ["head"], "block_info": [], "lags": 8})
+    detector.start({"blocks": ["a", "b", "head"], "block_info": [], "lags": 19})  # a name is enough
+    assert not detector.push(row)
 
 
 def test_another_rules_state():

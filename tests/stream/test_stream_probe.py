@@ -230,6 +230,11 @@ def test_saved_loaded_and_merged(tmp_path: Path, run: Run) -> None:
         np.testing.assert_allclose(whole.on_updates("train"), one.on_updates("train"), rtol=1e-12)
         assert one.dot("val", "theta") == pytest.approx(whole.dot("val", "theta"), rel=1e-12)
         np.testing.assert_array_equal(whole.curvature, one.curvature)
+    kept = recording.merged({name: [name] for name in recording.blocks[1:]})
+    for whole, one in zip(recording.probes, kept.probes, strict=True):
+        assert one.blocks == whole.blocks
+        np.testing.assert_array_equal(one.gradient_products, whole.gradient_products)
+        np.testing.assert_array_equal(one.gradient_gram, whole.gradient_gram)
 
 
 @pytest.mark.parametrize("at", [8, 9, 11, 12])

@@ -103,11 +103,7 @@ class SpectralEdgeCallback(Monitored, TrainerCallback, ExportableState):
         self._stop = False
         self._on_event = on_event
         if stop_on is not None and not callable(stop_on):
-            events = keywords.get("events", False)
-            if events is False:
-                keywords["events"] = _names(stop_on) if on_event is None else True
-            elif events is not True:
-                keywords["events"] = sorted({*events, *_names(stop_on)})
+            keywords["events"] = _with(keywords.get("events", False), _names(stop_on), on_event is not None)
         wants_events = on_event is not None or stop_on is not None
         if on_event is not None and not callable(on_event):
             raise SettingError(f"on_event must be callable with an event; got {on_event!r}.")
@@ -258,15 +254,27 @@ def _stop_rule(stop_on: StopOn | None) -> Callable[[Event], bool]:
         return lambda event: False
     if callable(stop_on):
         return stop_on
-    from ..detect.detectors import DETECTORS  # only those who stop on events need them
-
-    names = _names(stop_on)
-    unknown = [name for name in names if name not in DETECTORS]
+    names, known = _names(stop_on), _known()
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise SettingError(
-            f"stop_on must name detectors ({', '.join(DETECTORS)}) or be a function of an event; got {stop_on!r}."
+            f"stop_on must name detectors ({', '.join(known)}) or be a function of an event; got {stop_on!r}."
         )
     return lambda event: event.detector in names
+
+
+def _known() -> list[str]:
+    from ..detect.events import DETECTORS, GROKKING  # only those who stop on events need them
+
+    return [*DETECTORS, GROKKING]
+
+
+def _with(events: bool | Sequence[str], names: Sequence[str], all_heard: bool) -> bool | list[str]:
+    """Detectors to start: those asked for, those of changes where all are listened to, and ``names``."""
+    of_changes = _known()[:-1]
+    if events is True or (events is False and all_heard):
+        return True if set(names) <= set(of_changes) else [*of_changes, *names]
+    return sorted({*(events or ()), *names})
 
 
 def _json(value: Any) -> bool:

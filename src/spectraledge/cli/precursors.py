@@ -37,6 +37,7 @@ def precursors(
     from ..detect.precursors.rules import Judging
     from ..detect.precursors.runs import load_runs
     from ..detect.precursors.search import search
+    from ..detect.precursors.shipped import shipped_file
     from ..errors import SettingError
 
     if (development is None) == (final is None):
@@ -53,7 +54,7 @@ def precursors(
             )
             found = search(runs, judging, progress=lambda done, n: progress.update(done, n, "statistics"))
         else:
-            frozen = load_frozen(rules or default_rules())
+            frozen = load_frozen(rules or shipped_file())
             assert final is not None
             runs, left_out = load_runs(
                 final,
@@ -81,13 +82,6 @@ def precursors(
         print_json(content)
     else:
         print_final(content)
-
-
-def default_rules() -> Path:
-    """The rules that come with the package."""
-    from ..detect import precursors as package
-
-    return Path(package.__file__).parent / "frozen.json"
 
 
 def search_content(found: Search, left_out: dict[str, str], best: int) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from ..recording.event import Event
 from ..recording.select import BlockChoice, block_label
 from .detectors import DETECTORS, DetectorSpec
 from .judge import Judge
+from .precursors.detector import GROKKING
+from .precursors.shipped import grokking
 from .stream import EventStream, judge_stretches
 
-__all__ = ["DETECTORS", "DetectorSeries", "DetectorSpec", "detector_series", "find_events"]
+__all__ = ["DETECTORS", "GROKKING", "DetectorSeries", "DetectorSpec", "detector_series", "find_events", "grokking"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +55,9 @@ def find_events(
         window: W, at least 3.
         block: As in ``Recording.band``.
         stride: Updates in a row.
-        detectors: Names out of ``DETECTORS``; None for all.
-        level: Share of runs of ``horizon`` windows with a false alarm, for each detector.
+        detectors: Names out of ``DETECTORS``, None for all of these; and "grokking", which looks at all updates of
+            the head, whatever the block, window and stride.
+        level: Share of runs of ``horizon`` windows with a false alarm, for each detector of ``DETECTORS``.
         horizon: Windows.
 
     Returns:
@@ -63,11 +66,15 @@ def find_events(
 
     Raises:
         SettingError: For a block, detector, level or horizon that does not exist.
-        DataError: If fewer lags than W - 1 (rows) were recorded.
+        DataError: If fewer lags than W - 1 (rows) were recorded, or blocks do not tell apart what "grokking" reads.
     """
+    ahead: list[Event] = []
+    if detectors is not None and not isinstance(detectors, str) and GROKKING in detectors:
+        detectors = [name for name in detectors if name != GROKKING]
+        ahead = grokking().extend(recording)
     stream = EventStream(window=window, detectors=detectors, block=block_label(block), level=level, horizon=horizon)
     steps, band, seams = _rows(recording, block, stride)
-    return stream.extend(steps, band, seams)
+    return sorted([*stream.extend(steps, band, seams), *ahead], key=lambda event: event.step)
 
 
 def detector_series(

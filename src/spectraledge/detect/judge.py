@@ -166,7 +166,7 @@ class Judge:
 
 
 def chosen(detectors: Sequence[str] | None) -> list[DetectorSpec]:
-    """Detectors by name, in the order of ``DETECTORS``; all for None.
+    """Detectors of changes by name, in the order of ``DETECTORS``; all for None.
 
     Raises:
         SettingError: If there is no such detector.

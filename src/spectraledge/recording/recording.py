@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -383,13 +383,20 @@ class Recording:
 
         return export(self, path, overwrite=overwrite)
 
-    def merged(self) -> Recording:
-        """The same recording with all blocks summed into "all": smaller, to keep or to publish.
+    def merged(self, into: Mapping[str, Sequence[str]] | None = None) -> Recording:
+        """The same recording with blocks added up: smaller, to keep or to publish.
 
-        Products of "all", its spectra and everything that is derived from them are as before; single blocks, and
-        the learning rates of their own groups, are gone.
+        Products of what is added up, their spectra and everything that is derived from them are as before; single
+        blocks are gone. So are, with everything in "all", the learning rates of groups of their own.
+
+        Args:
+            into: Names of unions with the blocks of each; every block is in exactly one. Everything in "all" where
+                not given.
+
+        Raises:
+            SettingError: If a block is missing, unknown or there twice, or a union mixes parameter groups.
         """
-        return merge_blocks(self)
+        return merge_blocks(self, into)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a clean log of this recording: no rewinds, no damage.

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..errors import OutputError, SettingError
+from ..errors import DataError, OutputError, SettingError
 from ..recording import Event, RecordingWriter
 from ..recording.replay import replay
 from . import cost
@@ -286,9 +286,10 @@ class Monitor:
     def on_event(self, callback: Callable[[Event], object]) -> None:
         """Call ``callback(event)`` whenever a detector reports something; starts detectors if none are at work.
 
-        Events are recorded as well. A callback that raises is dropped with a warning. Detectors look at the past of
-        the run alone, and start judging once they have seen enough of it (``spectraledge.detect``). On several ranks,
-        what rank 0 finds is told on every rank that has a callback, at the same step: all can stop together.
+        The one of grokking is at work only if asked for, ``attach(events=["grokking"])``. Events are recorded as
+        well. A callback that raises is dropped with a warning. Detectors look at the past of the run alone, and start
+        judging once they have seen enough of it (``spectraledge.detect``). On several ranks, what rank 0 finds is
+        told on every rank that has a callback, at the same step: all can stop together.
 
         Args:
             callback: Takes an ``Event``.
@@ -604,7 +605,7 @@ class Monitor:
         if self._ranks.size > 1 and watch and self._watch is None:
             self._start_watch(None)
         if self._watch is not None and watch:
-            self._look(self._watch, step, row)
+            self._look(self._watch, fields)
         if error is not None:
             raise error
         if isinstance(self._ring, SketchRing):
@@ -645,29 +646,27 @@ class Monitor:
     def _start_watch(self, detectors: Sequence[str] | None) -> Watch:
         from .watch import Watch  # most runs look for no events, and need not load what does
 
-        self._watch = watch = Watch(self.settings.window, detectors)
+        self._watch = watch = Watch(self.settings.window, detectors, self._segment_fields())
         return watch
 
-    def _look(self, watch: Watch, step: int, row: Row) -> None:
+    def _look(self, watch: Watch, row: Mapping[str, Any]) -> None:
         """Detectors that fail end detection, not the recording. On several ranks those of rank 0 decide."""
         seam = self._ring.n_appended == 1
         noted, events, error = watch.noted, None, None
         if self._ranks.rank == 0:
             try:
-                events = watch.push(step, row.products, seam=seam)
+                events = watch.push(row, seam=seam)
             except Exception as caught:
                 error = caught
         if self._ranks.size > 1:
             noted, events = self._ranks.first((noted, events))
             if self._ranks.rank != 0 and events is not None:  # to be in the state that rank 0 is in
                 watch.note(noted)
-                watch.push(step, row.products, seam=seam)
+                watch.push(row, seam=seam)
         if events is None:
             self._watch = None
             if error is not None:
-                if self.settings.on_error == "raise":
-                    raise error
-                _warn(f"spectraledge stopped looking for events at step {step}; training and recording go on", error)
+                self._stop_looking(error)
             return
         failed: Exception | None = None
         try:
@@ -678,6 +677,12 @@ class Monitor:
         watch.tell(events)  # on this rank too, where the disk is full: the others are told as well
         if failed is not None:
             raise failed
+
+    def _stop_looking(self, error: Exception) -> None:
+        self._watch = None
+        if self.settings.on_error == "raise":
+            raise error
+        _warn(f"spectraledge stopped looking for events at step {self.step}; training and recording go on", error)
 
     def _flags(self, row: Row, n_steps: int) -> list[str]:
         flags = []
@@ -721,27 +726,33 @@ class Monitor:
     def _open_segment(self, reason: str) -> None:
         self._segment, self._segment_step = self._n_segments, self._last_step
         self._n_segments += 1
+        fields = self._segment_fields()
+        self._write("segment", segment=self._segment, step=self._last_step, reason=reason, **fields)
+        if self._watch is not None:
+            try:
+                self._watch.start(fields)
+            except DataError as error:
+                self._stop_looking(error)
+
+    def _segment_fields(self) -> dict[str, Any]:
+        """What the rows of a segment have in common."""
         blocks = self._share.blocks
-        self._write(
-            "segment",
-            segment=self._segment,
-            step=self._last_step,
-            reason=reason,
-            blocks=list(blocks.names),
-            block_info=self._block_info(),
-            scheme=blocks.scheme,
-            lags=self.settings.lags,
-            update_dtype=self._ring.update_dtype if self._ranks.size == 1 else self._share.update_dtype,
-            parameter_dtypes=list(self._share.dtypes),
-            groups=describe_groups(self._counter.optimizers),
-            momentum=largest_momentum(self._counter.optimizers),
-            every=self.settings.every,
-            n_parameters=blocks.n_parameters,
-            store=self.settings.store,
-            precision=self.settings.precision,
+        return {
+            "blocks": list(blocks.names),
+            "block_info": self._block_info(),
+            "scheme": blocks.scheme,
+            "lags": self.settings.lags,
+            "update_dtype": self._ring.update_dtype if self._ranks.size == 1 else self._share.update_dtype,
+            "parameter_dtypes": list(self._share.dtypes),
+            "groups": describe_groups(self._optimizers),
+            "momentum": largest_momentum(self._optimizers),
+            "every": self.settings.every,
+            "n_parameters": blocks.n_parameters,
+            "store": self.settings.store,
+            "precision": self.settings.precision,
             **({"ranks": self._ranks.size} if self._ranks.size > 1 else {}),
             **({"sketch_size": self._ring.size} if isinstance(self._ring, SketchRing) else {}),
-        )
+        }
 
     def _block_info(self) -> list[dict[str, Any]]:
         """Blocks as recorded; those whose tensors share one parameter group say which (index into ``lr_sum``)."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..detect.precursors.detector import GROKKING
+from ..detect.precursors.shipped import check_readable, grokking
 from ..detect.stream import EventStream
 from ..recording import Event
 
@@ -15,14 +17,24 @@ Callback = Callable[[Event], object]
 
 
 class Watch:
-    """Detectors on all parameters together, and who wants to know.
+    """Detectors on all parameters together, the one of grokking on the head, and who wants to know.
 
     Args:
-        window: W of the windows they look at.
-        detectors: Names, see ``spectraledge.detect.events.DETECTORS``; all where None.
+        window: W of the windows that the former look at.
+        detectors: Names, see ``spectraledge.detect.events.DETECTORS``, or "grokking"; all the former where None.
+        segment: Structure of the rows to come, as recorded.
+
+    Raises:
+        SettingError: If there is no such detector, or the one of grokking cannot read these rows.
     """
 
-    def __init__(self, window: int, detectors: Sequence[str] | None = None) -> None:
+    def __init__(self, window: int, detectors: Sequence[str] | None, segment: Mapping[str, Any]) -> None:
+        self._ahead = None
+        if detectors is not None and not isinstance(detectors, str) and GROKKING in detectors:
+            check_readable(segment)
+            self._ahead = grokking()
+            self._ahead.start(segment)
+            detectors = [name for name in detectors if name != GROKKING]
         self._stream = EventStream(window=window, detectors=detectors)
         self._metrics: dict[str, float] = {}
         self._callbacks: list[Callback] = []
@@ -40,16 +52,28 @@ class Watch:
         """Metrics that the next row will be shown with."""
         return dict(self._metrics)
 
-    def push(self, step: int, products: np.ndarray, *, seam: bool = False) -> list[Event]:
+    def start(self, segment: Mapping[str, Any]) -> None:
+        """The structure of the rows to come has changed.
+
+        Raises:
+            DataError: If a detector cannot go on with it.
+        """
+        if self._ahead is not None:
+            self._ahead.start(segment)
+
+    def push(self, row: Mapping[str, Any], *, seam: bool = False) -> list[Event]:
         """Events of one more update.
 
         Args:
-            step: That ends it.
-            products: (B, L+1) of the disjoint blocks.
+            row: Fields of its record.
             seam: Nothing joins it to the updates before.
         """
         metrics, self._metrics = self._metrics, {}
-        return self._stream.push(step, products.sum(axis=0), seam=seam, metrics=metrics or None)
+        products = np.asarray(row["products"]).sum(axis=0)
+        events = self._stream.push(row["step"], products, seam=seam, metrics=metrics or None)
+        if self._ahead is not None:
+            events += self._ahead.push({**row, "flags": ["seam"] if seam else []})
+        return events
 
     def tell(self, events: Sequence[Event]) -> None:
         """Call the callbacks; one that raises is dropped with a warning, training goes on."""
@@ -68,9 +92,12 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """What the detectors remember, as values that JSON can hold."""
-        return {"stream": self._stream.state(), "metrics": dict(self._metrics)}
+        ahead = {} if self._ahead is None else {GROKKING: self._ahead.state()}
+        return {"stream": self._stream.state(), "metrics": dict(self._metrics), **ahead}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from where ``state()`` was taken."""
         self._stream.load_state(state["stream"])
         self._metrics = dict(state["metrics"])
+        if self._ahead is not None and GROKKING in state:
+            self._ahead.load_state(state[GROKKING])

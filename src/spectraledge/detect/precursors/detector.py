@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +14,12 @@ from ...recording.event import Event
 from ..plain import from_plain, to_plain
 from .combination import Reading
 from .frozen import Frozen, FrozenRule
-from .history import History
+from .history import History, block_parts
 from .rules import FORM_WORDS, MOVING, SILENT, Form, usual_movement
 from .statistics import STATISTICS
+
+GROKKING = "grokking"
+"""Name of the detector in events, and in ``attach(events=["grokking"])``."""
 
 KIND = "grokking ahead"
 _VERSION = 1
@@ -63,6 +66,7 @@ class GrokkingDetector:
                     "Choose a rule that compares a run with its own past."
                 )
         self._segment: dict[str, Any] | None = None
+        self._columns: dict[str, list[int]] = {}
         self._forget()
 
     def _forget(self) -> None:
@@ -74,7 +78,18 @@ class GrokkingDetector:
         self._fired = False
 
     def start(self, segment: Mapping[str, Any]) -> None:
-        """The structure of the rows to come: the fields of a record of kind "segment"."""
+        """The structure of the rows to come: the fields of a record of kind "segment".
+
+        Raises:
+            DataError: If blocks do not tell a part apart that the rule reads, or there are too few lags.
+        """
+        blocks, lags = list(segment["blocks"]), int(segment["lags"])
+        if lags < self.judging.window - 1:
+            raise DataError(
+                f"rows must hold products with the last {self.judging.window - 1} updates; got {lags}. "
+                f"Record with window={self.judging.window} or more."
+            )
+        self._columns = self._find_parts(blocks, segment.get("block_info") or ())
         self._segment = {key: segment.get(key) for key in ("blocks", "block_info", "lags", "groups")}
         self._forget()
 
@@ -99,7 +114,7 @@ class GrokkingDetector:
                 (B), ``theta_norm2`` (B), ``lr_sum`` (G), ``flags``.
 
         Raises:
-            DataError: If no segment came before, or its blocks do not tell a part apart that the rule reads.
+            DataError: If no segment came before.
         """
         if self._segment is None:
             raise DataError(
@@ -108,7 +123,7 @@ class GrokkingDetector:
             )
         if "seam" in row.get("flags", ()):
             self._forget()
-        self._rows.append({key: np.array(row[key], dtype=np.float64) for key in (*_BY_BLOCK, "lr_sum", "n_steps")})
+        self._rows.append(self._by_part(row))
         # What the statistics of the last row look back on: W rows, each with up to L lags of rows with L lags.
         kept = self.judging.window + 2 * int(self._segment["lags"]) + 2
         del self._rows[:-kept]
@@ -130,7 +145,7 @@ class GrokkingDetector:
         """The events of all rows of a recording, which may have none yet; rows pushed later go on from there.
 
         Raises:
-            DataError: As ``push``.
+            DataError: As ``start``.
         """
         segments = recording.meta.get("segments") or [{}]
         seams = {int(t) for t in recording.seams}
@@ -176,7 +191,10 @@ class GrokkingDetector:
                 f"a state must be of version {_VERSION} and rule {self.name!r}; got version {state.get('version')} "
                 f"and rule {state.get('rule')!r}. Make the detector as it was when it was saved."
             )
-        self._segment = state["segment"]
+        self._forget()
+        self._segment = None
+        if state["segment"] is not None:
+            self.start(state["segment"])
         self._rows = [
             {
                 key: np.array(x, dtype=np.float64).reshape(() if key == "n_steps" else np.shape(x))
@@ -189,18 +207,33 @@ class GrokkingDetector:
         self._movements = [from_plain(past).tolist() for past in state["movements"]]
         self._last = [SILENT if x is None else float(x) for x in state["last"]]
 
+    def _by_part(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """What is kept of a row: the sums of the parts that the rule reads, so that many blocks cost nothing."""
+        kept = {key: np.array(row[key], dtype=np.float64) for key in ("lr_sum", "n_steps")}
+        for key in _BY_BLOCK:
+            values = np.asarray(row[key], dtype=np.float64)
+            kept[key] = np.stack([values[columns].sum(axis=0) for columns in self._columns.values()])
+        return kept
+
+    def _find_parts(self, blocks: list[str], info: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+        """Blocks of each part that the rule reads, "all" first."""
+        found = block_parts(blocks, {entry["name"]: entry for entry in info}) | {"all": list(range(len(blocks)))}
+        parts = dict.fromkeys(STATISTICS[name].part for name, _ in self._readings)
+        missing = [part for part in parts if part not in found]
+        if missing:
+            raise DataError(
+                f"blocks must tell the {missing[0]} apart, which {self.name!r} reads; got {', '.join(blocks)}. "
+                f'Record with blocks="layer", or name one: blocks={{"{missing[0]}": PATTERN, "layers": ".*"}}.'
+            )
+        return {part: found[part] for part in ("all", *(part for part in parts if part != "all"))}
+
     def _value(self) -> float:
         """The directed value of the last row."""
         history = History(self._recording(), self.judging.window)
         values = np.full(len(self._readings), np.nan)
         for i, (name, form) in enumerate(self._readings):
             series = STATISTICS[name].compute(history)
-            if series is None:
-                blocks = ", ".join(history.recording.blocks)
-                raise DataError(
-                    f"blocks must tell the part apart that {name!r} reads; got {blocks}. "
-                    'Record by layer: attach(..., blocks="layer").'
-                )
+            assert series is not None  # the parts are there
             now = float(series[-1]) if np.isfinite(series[-1]) else np.nan
             values[i] = self._directed(i, now if self._moves(i, history) else np.nan, form, STATISTICS[name].signed)
         hazard = self._rule.hazard
@@ -231,23 +264,17 @@ class GrokkingDetector:
 
     def _recording(self) -> Any:
         """The rows kept, as much of a recording as statistics of updates read."""
-        segment = self._segment
-        assert segment is not None  # asked for in push
-        names = list(segment["blocks"])
+        parts = list(self._columns)
         found = {key: np.stack([row[key] for row in self._rows]) for key in (*_BY_BLOCK, "lr_sum", "n_steps")}
-        if "all" not in names:
-            names = ["all", *names]
-            for key in _BY_BLOCK:
-                found[key] = np.concatenate([found[key].sum(axis=1, keepdims=True), found[key]], axis=1)
         n = len(self._rows)
         return SimpleNamespace(
             **found,
-            blocks=names,
-            block_info={entry["name"]: entry for entry in segment["block_info"] or []},
+            blocks=parts,
+            block_info={part: {"kind": part} for part in parts},
             n_updates=n,
             steps=np.arange(n),
             segment=np.zeros(n, dtype=np.int64),
-            meta={"segments": [segment]},
+            meta={"segments": [self._segment]},
             metrics={},
         )
 
@@ -262,7 +289,7 @@ class GrokkingDetector:
             kind=KIND,
             value=value,
             threshold=self._rule.rule.threshold,
-            detector=self.name,
+            detector=GROKKING,
             detail=f"{words}, {self.judging.sustain} snapshots in a row.",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -139,9 +139,15 @@ class Part:
 
 def part_indices(recording: Recording) -> dict[str, list[int]]:
     """Blocks of each part: embeddings and positions, the head, and everything else but lone normalisations."""
-    found: dict[str, list[int]] = {"all": [0]}
-    for i, name in enumerate(recording.blocks[1:], start=1):
-        kind = recording.block_info.get(name, {}).get("kind")
+    found = block_parts(recording.blocks[1:], recording.block_info)
+    return {"all": [0]} | {part: [1 + i for i in chosen] for part, chosen in found.items()}
+
+
+def block_parts(blocks: Sequence[str], info: Mapping[str, Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Which of these blocks belong to each of "embedding", "layers" and "head": by name, or else by kind."""
+    found: dict[str, list[int]] = {}
+    for i, name in enumerate(blocks):
+        kind = name if name in PARTS else info.get(name, {}).get("kind")
         part = {"embedding": "embedding", "head": "head", "norm": ""}.get(str(kind), "layers")
         if part:
             found.setdefault(part, []).append(i)
