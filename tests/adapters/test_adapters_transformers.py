@@ -23,6 +23,7 @@ from adapters_reference import (
 )
 
 import spectraledge as se
+from spectraledge.detect.events import DETECTORS
 from spectraledge.errors import OutputError, SettingError
 
 pytest.importorskip("transformers")
@@ -397,6 +398,8 @@ def test_only_the_detectors_that_can_stop_are_started() -> None:
         SpectralEdgeCallback(stop_on="gap-opening", events=True)._late.keywords["events"],
     ]
     assert keywords == [["gap-opening"], ["coherence-loss", "gap-opening"], True]
+    heard = SpectralEdgeCallback(stop_on="grokking", on_event=print)._late.keywords["events"]
+    assert heard == [*DETECTORS, "grokking"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from spectraledge.cli.app import app
 from spectraledge.detect.precursors.criterion import choose, eligible, merit
-from spectraledge.detect.precursors.final import compare, judge_final
+from spectraledge.detect.precursors.final import accuracy_at, compare, judge_final
 from spectraledge.detect.precursors.frozen import freeze, load_frozen
 from spectraledge.detect.precursors.history import History, Part
 from spectraledge.detect.precursors.products import all_products, gradient_part, turning
@@ -250,6 +250,14 @@ def test_a_rule_compared_with_itself(found, grids):
     outcome = judge_final(freeze(found), runs, n_boot=0)
     same = compare(runs, outcome.judged[outcome.winner], outcome.judged[outcome.winner], n_boot=0)
     assert (same.only_winner, same.only_baseline, same.p, same.warning) == (0, 0, 1.0, 0.0)
+
+
+def test_accuracy_at_an_alarm_is_the_last_one_logged(found):
+    run = next(run for run in found.runs if run.event is not None)
+    steps, values = run.history.recording.metrics["test_accuracy"]
+    at = float(steps[3] + EVERY)  # logged every four updates
+    np.testing.assert_array_equal(accuracy_at([run, run], np.array([at, np.nan])), [values[3], np.nan])
+    assert accuracy_at([run], np.array([float(steps[4])]))[0] == values[4]
 
 
 def test_development_seeds_are_never_judged(found, grids):

@@ -10,6 +10,7 @@ import torch
 
 import spectraledge as se
 from spectraledge.detect.events import find_events
+from spectraledge.errors import SettingError
 from spectraledge.recording import Event
 
 P, WINDOW, SWITCH, ROWS = 2000, 5, 90, 150
@@ -111,3 +112,89 @@ def test_watching_changes_nothing() -> None:
         worlds[0].run()
     worlds[1].run()
     assert torch.equal(worlds[0].model.weight, worlds[1].model.weight)
+
+
+class Headed(World):
+    """The same updates, half of them in a body and half in a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torch.nn.ModuleDict({name: torch.nn.Linear(P // 2, 1, bias=False) for name in ("body", "head")})
+        self.weights = [self.model[name].weight for name in ("body", "head")]
+        with torch.no_grad():
+            for weight in self.weights:
+                weight.zero_()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0)
+
+    def step(self, t: int) -> None:
+        for weight, update in zip(self.weights, self.updates[t].split(P // 2), strict=True):
+            weight.grad = -update.reshape(1, -1).clone() if weight.requires_grad else None
+        self.optimizer.step()
+
+
+def test_grokking_is_heard_of_and_found_afterwards(tmp_path: Path) -> None:
+    """The same from the head's updates alone, whatever the window and how many more detectors there are."""
+    for i, names in enumerate((["grokking"], ["mode1-emergence", "grokking"])):
+        world, heard = Headed(), []
+        with se.attach(
+            world.model, world.optimizer, window=WINDOW, every=1, out=tmp_path / f"{i}", events=names
+        ) as monitor:
+            monitor.on_event(heard.append)
+            world.run()
+        recording = se.load(tmp_path / f"{i}")
+        assert recording.events == heard == find_events(recording, window=WINDOW, detectors=names)
+        (event,) = [event for event in heard if event.detector == "grokking"]
+        assert SWITCH < event.step <= SWITCH + 10
+        assert (len(heard) > 1) == (i == 1)
+
+
+def test_grokking_is_heard_of_once_across_a_restart(tmp_path: Path) -> None:
+    for at in (60, 94):
+        expected: list[Event] = []
+        whole = Headed()
+        with se.attach(whole.model, whole.optimizer, every=1, events=["grokking"]) as monitor:
+            monitor.on_event(expected.append)
+            whole.run()
+        heard: list[Event] = []
+        first, second = Headed(), Headed()
+        monitor = se.attach(first.model, first.optimizer, every=1, events=["grokking"])
+        monitor.on_event(heard.append)
+        for t in range(at):
+            first.step(t)
+        monitor.save(tmp_path / f"{at}.safetensors")
+        second.model.load_state_dict(first.model.state_dict())
+        monitor = se.attach(second.model, second.optimizer, every=1, events=["grokking"], step=at)
+        monitor.on_event(heard.append)
+        monitor.load(tmp_path / f"{at}.safetensors")
+        for t in range(at, ROWS):
+            second.step(t)
+        assert heard == expected
+        assert len(expected) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"blocks": "all"}, "must tell the head apart.*got all"),
+        ({"blocks": {"foot": "body|head"}}, "must tell the head apart.*got foot"),
+        ({"window": 4}, "last 9 updates; got 7"),
+    ],
+)
+def test_grokking_says_what_it_needs(options: dict[str, object], words: str) -> None:
+    world = Headed()
+    with pytest.raises(SettingError, match=words):
+        se.attach(world.model, world.optimizer, every=1, events=["grokking"], **options)  # type: ignore[arg-type]
+
+
+def test_a_head_that_is_frozen_ends_looking_for_grokking_and_nothing_else() -> None:
+    world = Headed()
+    monitor = se.attach(world.model, world.optimizer, every=1, events=["grokking"])
+    for t in range(30):
+        world.step(t)
+    world.weights[1].requires_grad_(False)
+    with pytest.warns(RuntimeWarning, match="stopped looking for events at step .*must tell the head apart"):
+        world.step(30)
+    for t in range(31, 60):
+        world.step(t)
+    monitor.detach()
+    assert monitor.recording.steps[-1] == 60

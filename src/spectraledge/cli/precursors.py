@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from . import options as o
@@ -134,9 +135,19 @@ def final_content(outcome: Final, left_out: dict[str, str]) -> dict[str, Any]:
             name: dict(zip((run.name for run in outcome.runs), one.verdict.alarms.tolist()))
             for name, one in outcome.judged.items()
         },
+        "accuracy_at_alarm": {
+            name: _by_cell(outcome, one.accuracy[one.verdict.hits], one.verdict.hits)
+            for name, one in outcome.judged.items()
+        },
         "unavailable": outcome.unavailable,
         "left_out": left_out,
     }
+
+
+def _by_cell(outcome: Final, values: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
+    """Median of the values of each cell."""
+    cells = np.array([run.cell for run in outcome.runs])[chosen]
+    return {str(cell): float(np.median(values[cells == cell])) for cell in np.unique(cells)}
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
@@ -211,13 +222,20 @@ def print_final(content: dict[str, Any]) -> None:
         ],
         "Run by run; a run not found counts as a warning of 0 steps",
     )
-    cells = sorted({cell for row in content["rules"] for cell in row["cells"]})
+    accuracy = content["accuracy_at_alarm"].get(content["winner"], {})
+    positive = {run["cell"] for run in content["runs"] if run["event"] is not None}
+    cells = sorted({run["cell"] for run in content["runs"]}, key=lambda cell: (cell not in positive, cell))
     print_table(
         [
-            {"cell": cell, **{row["rule"]: _count(row["cells"].get(cell)) for row in content["rules"][:4]}}
+            {
+                "cell": cell,
+                "": "groks" if cell in positive else "cannot",
+                **{row["rule"]: _count(row["cells"].get(cell)) for row in content["rules"][:4]},
+                "test accuracy then": f"{accuracy[cell]:.3f}" if cell in positive and cell in accuracy else "",
+            }
             for cell in cells
         ],
-        "Alarms by cell: found in time, or false",
+        "Alarms by cell: found in time, or false; with the test accuracy at alarms of the chosen rule (median)",
     )
     for name in content["unavailable"]:
         print_line(f"not available: {name}")

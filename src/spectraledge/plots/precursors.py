@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GROUPS = {"candidate": BLUE, "baseline": VERMILION, "outcome": GREY}
+_GROUP_WORDS = {"candidate": "candidates", "baseline": "baselines", "outcome": "reads held-out data"}
 
 
 def plot_precursors(outcome: Final, frozen: Frozen) -> Figure:
@@ -51,7 +52,9 @@ def _traces(ax: Axes, outcome: Final, frozen: Frozen, *, positive: bool) -> None
     ax.axhline(rule.rule.threshold, color=GREY, ls="--", lw=1)
     if positive:
         ax.axvline(0, color=GREY, lw=1)
-    ax.set_title(f"{'runs that grok' if positive else 'runs that cannot'}: {outcome.winner}", fontsize=9)
+    ax.set_title("runs that grok" if positive else "runs that cannot", fontsize=10)
+    if positive:
+        ax.set_ylabel(f"{outcome.winner}\nand its threshold (dashed)", fontsize=8)
     ax.set_xlabel("steps from grokking (test accuracy 0.95)" if positive else "step")
 
 
@@ -71,6 +74,9 @@ def _forest(rates: Axes, leads: Axes, outcome: Final) -> None:
     rates.set_yticks(range(len(judged)), [one.name for one in judged], fontsize=8)
     rates.set_xlim(-0.03, 1.03)
     rates.axvline(0.05, color=GREY, ls=":", lw=1)
+    for group, words in _GROUP_WORDS.items():
+        rates.plot([], [], "-", color=_GROUPS[group], label=words)
+    rates.legend(loc="center", fontsize=8, frameon=False)
     rates.set_xlabel("share of runs found in time (o), of false alarms (x); 95 %")
     leads.axvline(0, color=GREY, lw=1)
     leads.set_xlabel("median lead [steps]; 95 % over seeds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from ..plain import from_plain, to_plain
 from .combination import Reading
 from .frozen import Frozen, FrozenRule
 from .history import History, block_parts
-from .rules import FORM_WORDS, MOVING, SILENT, Form, usual_movement
+from .rules import FORM_WORDS, MOVING, SILENT, Form
 from .statistics import STATISTICS
 
 GROKKING = "grokking"
@@ -73,12 +74,14 @@ class GrokkingDetector:
         self._rows: list[dict[str, np.ndarray]] = []
         self._n = 0
         self._extremes = np.full(len(self._readings), np.nan)
-        self._movements: list[list[float]] = [[] for _ in self._readings]
+        self._movements: list[list[float]] = [[] for _ in self._readings]  # in order of size
         self._last: list[float] = []
         self._fired = False
 
     def start(self, segment: Mapping[str, Any]) -> None:
         """The structure of the rows to come: the fields of a record of kind "segment".
+
+        The past is forgotten if blocks or lags are others than before.
 
         Raises:
             DataError: If blocks do not tell a part apart that the rule reads, or there are too few lags.
@@ -89,9 +92,12 @@ class GrokkingDetector:
                 f"rows must hold products with the last {self.judging.window - 1} updates; got {lags}. "
                 f"Record with window={self.judging.window} or more."
             )
-        self._columns = self._find_parts(blocks, segment.get("block_info") or ())
+        columns = self._find_parts(blocks, segment.get("block_info") or ())
+        before = self._segment
+        if before is None or (self._columns, list(before["blocks"]), int(before["lags"])) != (columns, blocks, lags):
+            self._forget()
+        self._columns = columns
         self._segment = {key: segment.get(key) for key in ("blocks", "block_info", "lags", "groups")}
-        self._forget()
 
     def hear(self, kind: str, fields: Mapping[str, Any]) -> None:
         """For ``monitor.on_record(detector.hear)``: takes every record, uses "segment", "row" and "rewind".
@@ -123,6 +129,8 @@ class GrokkingDetector:
             )
         if "seam" in row.get("flags", ()):
             self._forget()
+        if self._fired:
+            return []
         self._rows.append(self._by_part(row))
         # What the statistics of the last row look back on: W rows, each with up to L lags of rows with L lags.
         kept = self.judging.window + 2 * int(self._segment["lags"]) + 2
@@ -133,8 +141,9 @@ class GrokkingDetector:
         if self._n > self.judging.burn_in:
             self._last = [*self._last, SILENT if np.isnan(value) else value][-self.judging.sustain :]
         lowest = min(self._last) if len(self._last) == self.judging.sustain else SILENT
-        if self._fired or not lowest >= self._rule.rule.threshold:
+        if not lowest >= self._rule.rule.threshold:
             return []
+        self._forget()  # nothing of the past is asked for again
         self._fired = True
         event = self._event(step, lowest)
         if self._callback is not None:
@@ -247,9 +256,13 @@ class GrokkingDetector:
             return True
         if self._n <= self.judging.start:
             return False
-        self._movements[i].append(float(part.movement[-1]))
-        past = np.array(self._movements[i])
-        return bool(past[-1] >= MOVING * usual_movement(past))
+        now, past = float(part.movement[-1]), self._movements[i]
+        if not np.isfinite(now):
+            return False
+        insort(past, now)
+        # As ``usual_movement``, without going through the whole past.
+        middle = (past[(len(past) - 1) // 2] + past[len(past) // 2]) / 2
+        return bool(now >= MOVING * middle)
 
     def _directed(self, i: int, value: float, form: Form, signed: bool) -> float:
         if form in ("high", "low"):

@@ -31,6 +31,8 @@ class Judged:
         threshold: As frozen.
         verdict: Sensitivity, false alarms, leads.
         areas: Areas under the ROC at matched time, by steps before the event.
+        accuracy: (n) test accuracy last logged when the alarm came; NaN where none came. A rule reads nothing of it:
+            it says whether the event was still to come, or under way.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Judged:
     threshold: float
     verdict: Verdict
     areas: dict[float, float]
+    accuracy: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,23 @@ def judge_final(frozen: Frozen, runs: Sequence[PrecursorRun], *, n_boot: int = 2
         alarms = first_alarms(runs, traces, one.rule.threshold)
         verdict = judge(runs, alarms, n_boot=n_boot, rng=np.random.default_rng(seed))
         areas = {margin: matched_area(runs, traces, margin) for margin in MARGINS}
-        judged[name] = Judged(name, one.group, one.rule.threshold, verdict, areas)
+        judged[name] = Judged(name, one.group, one.rule.threshold, verdict, areas, accuracy_at(runs, alarms))
     comparisons = [
         compare(runs, judged[frozen.winner], other, n_boot=n_boot, seed=seed)
         for other in judged.values()
         if other.group != "candidate" and frozen.winner in judged
     ]
     return Final(runs, judged, comparisons, frozen.winner, unavailable)
+
+
+def accuracy_at(runs: Sequence[PrecursorRun], alarms: np.ndarray) -> np.ndarray:
+    """(n) test accuracy last logged by each alarm; NaN where there is no alarm, or none was logged before it."""
+    out = np.full(len(runs), np.nan)
+    for i, (run, alarm) in enumerate(zip(runs, alarms.tolist())):
+        accuracy = run.history.metric("test_accuracy")
+        if accuracy is not None and np.isfinite(alarm):
+            out[i] = accuracy[np.searchsorted(run.history.steps, alarm)]
+    return out
 
 
 def compare(
