@@ -413,7 +413,7 @@ def test_metrics_once_each(tmp_path: Path) -> None:
 
 def test_events_reach_the_callback(monkeypatch: pytest.MonkeyPatch) -> None:
     event = Event(step=4, block="all", kind="planted", value=1.0, threshold=0.5, detector="planted")
-    monkeypatch.setattr(Watch, "push", lambda self, step, products, seam: [event] if step == 4 else [])
+    monkeypatch.setattr(Watch, "push", lambda self, row, seam: [event] if row["step"] == 4 else [])
     seen: list[Any] = []
     ours = callback(on_event=seen.append)
     trainer(ours, max_epochs=1).fit(Module(), loader())

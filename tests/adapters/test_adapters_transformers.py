@@ -409,7 +409,7 @@ def test_only_the_detectors_that_can_stop_are_started() -> None:
         {"every": 0},
         {"name": "../up"},
         {"name": ""},
-        {"stop_on": "grokking"},
+        {"stop_on": "groking"},
         {"stop_on": []},
         {"on_event": 3},
     ],
