@@ -129,7 +129,7 @@ def faults(folder: Path) -> dict[str, Any]:
         planted = Event(step=6, block="all", kind="planted", value=1.0, threshold=0.0, detector="test")
         push = monitor._watch.push
         own = [planted] if rank == 0 else []  # what the other rank finds does not count
-        monitor._watch.push = lambda step, *a, **k: (push(step, *a, **k), own if step == 6 else [])[1]
+        monitor._watch.push = lambda row, *a, **k: (push(row, *a, **k), own if row["step"] == 6 else [])[1]
 
     run("events", events)
     out["heard"] = heard
