@@ -19,14 +19,14 @@ P, WINDOW, SWITCH, ROWS = 2000, 5, 90, 150
 class World:
     """Updates of unit noise; from ``SWITCH`` on with a common direction of the same length."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = P) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.model = torch.nn.Linear(P, 1, bias=False)
+        self.model = torch.nn.Linear(size, 1, bias=False)
         with torch.no_grad():
             self.model.weight.zero_()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0)
-        noise = torch.randn(ROWS, P, generator=generator) / P**0.5
-        common = torch.randn(P, generator=generator) / P**0.5
+        noise = torch.randn(ROWS, size, generator=generator) / size**0.5
+        common = torch.randn(size, generator=generator) / size**0.5
         self.updates = noise + (torch.arange(ROWS) >= SWITCH)[:, None] * common
 
     def run(self) -> None:
@@ -117,9 +117,11 @@ def test_watching_changes_nothing() -> None:
 class Headed(World):
     """The same updates, half of them in a body and half in a head."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = torch.nn.ModuleDict({name: torch.nn.Linear(P // 2, 1, bias=False) for name in ("body", "head")})
+    def __init__(self, size: int = 4 * P) -> None:
+        super().__init__(size)
+        self.model = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(size // 2, 1, bias=False) for name in ("body", "head")}
+        )
         self.weights = [self.model[name].weight for name in ("body", "head")]
         with torch.no_grad():
             for weight in self.weights:
@@ -127,7 +129,7 @@ class Headed(World):
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0)
 
     def step(self, t: int) -> None:
-        for weight, update in zip(self.weights, self.updates[t].split(P // 2), strict=True):
+        for weight, update in zip(self.weights, self.updates[t].split(self.updates.shape[1] // 2), strict=True):
             weight.grad = -update.reshape(1, -1).clone() if weight.requires_grad else None
         self.optimizer.step()
 
@@ -184,6 +186,12 @@ def test_grokking_says_what_it_needs(options: dict[str, object], words: str) -> 
     world = Headed()
     with pytest.raises(SettingError, match=words):
         se.attach(world.model, world.optimizer, every=1, events=["grokking"], **options)  # type: ignore[arg-type]
+
+
+def test_a_head_in_which_noise_fires_it_is_said() -> None:
+    world = Headed(2 * 2499)
+    with pytest.warns(RuntimeWarning, match="this one has 2,499, and below 2,500 noise alone fires it"):
+        se.attach(world.model, world.optimizer, every=1, events=["grokking"]).detach()
 
 
 def test_a_head_that_is_frozen_ends_looking_for_grokking_and_nothing_else() -> None:

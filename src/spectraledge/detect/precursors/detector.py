@@ -232,7 +232,7 @@ class GrokkingDetector:
         if missing:
             raise DataError(
                 f"blocks must tell the {missing[0]} apart, which {self.name!r} reads; got {', '.join(blocks)}. "
-                f'Record with blocks="layer", or name one: blocks={{"{missing[0]}": PATTERN, "layers": ".*"}}.'
+                f'Record with blocks="layer", or name one: blocks={{"{missing[0]}": PATTERN}}.'
             )
         return {part: found[part] for part in ("all", *(part for part in parts if part != "all"))}
 

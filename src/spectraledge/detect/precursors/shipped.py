@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,15 @@ from ...errors import DataError, SettingError
 from ...recording.event import Event
 from .detector import GROKKING, GrokkingDetector
 from .frozen import Frozen, load_frozen
+from .history import block_parts
+
+LEAST_HEAD = 2500
+"""Parameters of a head below which noise alone passes the threshold.
+
+W S of W independent rows has mean 1 and deviation sqrt(2 (W - 1) / (W P)); a rise by 0.139 above the smallest of some
+150 values is then no rare thing. Of 60 runs of white noise, 200 rows each, 58 fire at P = 1,000, 25 at 1,677 (Dyck's
+head), 4 at 2,500, none at 4,000 and more. Source: derived; records/precursor_noise.py.
+"""
 
 
 def shipped_file() -> Path:
@@ -38,8 +48,9 @@ def grokking(callback: Callable[[Event], object] | None = None) -> GrokkingDetec
     of the parameters finds 30 of 36 with as many false alarms, 350 steps ahead; training loss, norms of updates and
     gradients and the clock find none; the test loss finds 36, 211 steps earlier.
 
-    The threshold is that of these networks. On other tasks it has not held: in Dyck it fires in every run, placebos
-    too. Without weight decay a collapsing loss fires it. See ``docs/does-the-edge-predict-grokking.md``.
+    The threshold is that of these networks. On a head of fewer than some 2,500 effective dimensions noise passes it:
+    in Dyck it fires in every run, placebos too. Without weight decay a collapsing loss fires it. See
+    ``docs/does-the-edge-predict-grokking.md``.
 
     Args:
         callback: Called with the event.
@@ -48,12 +59,29 @@ def grokking(callback: Callable[[Event], object] | None = None) -> GrokkingDetec
 
 
 def check_readable(segment: Mapping[str, Any]) -> None:
-    """Refuse rows that the detector cannot read, before there are any.
+    """Refuse rows that the detector cannot read, before there are any; warn of a head in which noise will fire it.
 
     Raises:
         SettingError: If blocks do not tell the head apart, or there are too few lags.
     """
     try:
-        grokking().start(segment)
+        detector = grokking()
+        detector.start(segment)
     except DataError as error:
         raise SettingError(f"the detector {GROKKING!r} cannot run here: {error}") from error
+    n = head_size(segment)
+    if n is not None and n < LEAST_HEAD:
+        warnings.warn(
+            f"the detector {GROKKING!r} was made on heads of 12,513 parameters; this one has {n:,}, and below "
+            f"{LEAST_HEAD:,} noise alone fires it. Do not trust its event.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def head_size(segment: Mapping[str, Any]) -> int | None:
+    """Parameters of the head; None where a block does not say."""
+    blocks = list(segment["blocks"])
+    info = {entry["name"]: entry for entry in segment.get("block_info") or ()}
+    sizes = [info.get(blocks[i], {}).get("n_parameters") for i in block_parts(blocks, info).get("head", ())]
+    return sum(sizes) if sizes and all(isinstance(size, int) for size in sizes) else None
