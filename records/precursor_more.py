@@ -38,9 +38,8 @@ def levels(runs: list) -> None:
             lowest.append(np.nanmin(s[: last + 1]))
             effective = STATISTICS["log10 P_eff, head"].compute(run.history)
             dimensions.append(10 ** np.nanmedian(effective[RULES.judging.burn_in :]))
-        where = (
-            "at the event" if np.isfinite([run.event or np.nan for run in runs if run.cell == cell]).any() else "end"
-        )
+        grokked = any(run.event is not None for run in runs if run.cell == cell)
+        where = "at the event" if grokked else "at the end"
         say(
             f"{cell}: straightness {where} {np.median(at):.2f} ({min(at):.2f} to {max(at):.2f}), lowest "
             f"{min(lowest):.2f} to {max(lowest):.2f}, P_eff {min(dimensions):.0f} to {max(dimensions):.0f}"
@@ -56,8 +55,8 @@ def pairs(outcome: dict) -> None:
         for rule in (outcome["winner"], "norm of parameters (fall)")
     )
     say(
-        f"without x2_y2: {len(sharp)} runs, median leads {np.median(ours):.0f} and {np.median(norm):.0f} steps, the rule "
-        f"earlier in {np.sum(ours > norm)}"
+        f"without x2_y2: {len(sharp)} runs, median leads {np.median(ours):.0f} and {np.median(norm):.0f} steps, "
+        f"the rule earlier in {np.sum(ours > norm)}"
     )
     alarms = outcome["alarms"][outcome["winner"]]
     leads = np.array([event - alarms[name] for name, event in events.items() if event is not None])
