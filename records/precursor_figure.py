@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from spectraledge.detect.precursors.runs import load_runs
+from spectraledge.detect.precursors.statistics import STATISTICS
 
 WINDOW = 10
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -45,8 +46,8 @@ def main() -> None:
             steps, accuracy = run.history.recording.metrics["test_accuracy"]
             ax.plot(steps, accuracy, color=GREY, lw=0.8, alpha=0.7)
             for part, color in (("all", ORANGE), ("head", BLUE)):
-                total, energy, _ = run.history.part(part).window_sums("update")
-                ax.plot(run.history.steps, total / energy / WINDOW, color=color, lw=0.9, alpha=0.7)
+                s = STATISTICS[f"straightness, updates, {part}"].compute(run.history)
+                ax.plot(run.history.steps, s, color=color, lw=0.9, alpha=0.7)
         ax.axhline(1 / WINDOW, color="k", ls=":", lw=1)
         ax.set_title(title, fontsize=10)
         ax.set_ylim(-0.02, 1.02)

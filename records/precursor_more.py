@@ -31,8 +31,7 @@ def levels(runs: list) -> None:
     for cell in sorted({run.cell for run in runs}):
         at, lowest, dimensions = [], [], []
         for run in (run for run in runs if run.cell == cell):
-            total, energy, _ = run.history.part("head").window_sums("update")
-            s = total / energy / RULES.judging.window
+            s = STATISTICS["straightness, updates, head"].compute(run.history)
             last = len(s) - 1 if run.event is None else int(np.searchsorted(run.history.steps, run.event))
             at.append(np.nanmedian(s[-40:]) if run.event is None else s[last])
             lowest.append(np.nanmin(s[: last + 1]))

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 
+from spectraledge.detect.precursors.rules import directed, sustained
 from spectraledge.detect.precursors.shipped import shipped_rules
 
 RULES = shipped_rules()
@@ -23,11 +24,9 @@ def fires(size: int, rng: np.random.Generator) -> bool:
     path = np.vstack([np.zeros(size), np.cumsum(rows, axis=0)])
     total = ((path[w:] - path[:-w]) ** 2).sum(axis=1)
     energy = np.convolve((rows**2).sum(axis=1), np.ones(w), "valid")
-    log = np.concatenate([np.full(w - 1, np.nan), np.log(total / energy / w)])
-    log[: JUDGING.start] = np.nan
-    rise = (log - np.fmin.accumulate(log))[JUDGING.burn_in :]
-    lowest = np.lib.stride_tricks.sliding_window_view(rise, JUDGING.sustain).min(axis=1)
-    return bool((lowest >= THRESHOLD).any())
+    straight = np.concatenate([np.full(w - 1, np.nan), total / energy / w])
+    rise = directed(straight, "rise", signed=False, start=JUDGING.start)
+    return bool((sustained(rise, np.zeros(ROWS), JUDGING) >= THRESHOLD).any())
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import spectraledge as se
-from spectraledge.detect.events import find_events, grokking
+from spectraledge.detect.events import find_events
 from spectraledge.detect.precursors.final import judge_final
 from spectraledge.detect.precursors.rules import first_alarms
 from spectraledge.detect.precursors.runs import load_runs
-from spectraledge.detect.precursors.shipped import shipped_rules
+from spectraledge.detect.precursors.shipped import grokking, shipped_rules
 
 RECORD = Path(__file__).parents[2] / "records/2026-11-24_what-precedes-grokking"
 RULES = shipped_rules()

@@ -93,6 +93,20 @@ def small_run(seed: int = 0, n_updates: int = 24, **options) -> ExplicitRun:
     return ExplicitRun(rng.normal(size=(n_updates, 30)), {"a.w": 12, "a.b": 3, "c.w": 15}, **options)
 
 
+def two_segments(run: ExplicitRun, *, lags: int) -> tuple[ExplicitRun, Recording]:
+    """Four updates of ``run``, then six of another run with blocks a.w and new; that run, and the recording."""
+    later = ExplicitRun(np.random.default_rng(3).normal(size=(6, 20)), {"a.w": 12, "new": 8}, lags=lags)
+    writer = RecordingWriter(None)
+    writer.write("segment", **run.segment())
+    for t in range(4):
+        writer.write("row", **run.row(t))
+    writer.write("segment", **later.segment(1, step=40))
+    for t in range(6):
+        row = later.row(t, segment=1)
+        writer.write("row", **(row | {"t": t + 4, "step": 40 + row["step"]}))
+    return later, Recording.from_log(writer.log())
+
+
 def coarse_rows(rows: np.ndarray, stride: int) -> np.ndarray:
     n = len(rows) // stride
     return rows[: n * stride].reshape(n, stride, -1).sum(axis=1)

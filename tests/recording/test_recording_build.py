@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recording_reference import ExplicitRun, small_run
+from recording_reference import ExplicitRun, small_run, two_segments
 
 from spectraledge.recording import Event, Recording, RecordingWriter, load
 
@@ -139,17 +139,7 @@ def test_a_lost_rewind_is_noticed_by_the_count_that_rows_carry():
 
 
 def test_a_new_segment_with_other_blocks_and_lags():
-    rng = np.random.default_rng(3)
-    later = ExplicitRun(rng.normal(size=(6, 20)), {"a.w": 12, "new": 8}, lags=6)
-    writer = RecordingWriter(None)
-    writer.write("segment", **RUN.segment())
-    for t in range(4):
-        writer.write("row", **RUN.row(t))
-    writer.write("segment", **later.segment(1, step=40))
-    for t in range(6):
-        row = later.row(t, segment=1)
-        writer.write("row", **(row | {"t": t + 4, "step": 40 + row["step"]}))
-    recording = from_writer(writer)
+    later, recording = two_segments(RUN, lags=6)
     assert recording.blocks == ["all", "a.w", "a.b", "c.w", "new"]
     assert recording.lags == 6
     np.testing.assert_array_equal(recording.segment, [0] * 4 + [1] * 6)

@@ -7,28 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recording_reference import ExplicitRun, small_run
+from recording_reference import small_run, two_segments
 
 from spectraledge.errors import SettingError
-from spectraledge.recording import Recording, RecordingWriter, load
+from spectraledge.recording import load
 
 RUN = small_run(n_updates=12, lags=4)
 UNIONS = {"a": ["a.w", "a.b"], "rest": ["c.w"]}
-
-
-def two_segments() -> Recording:
-    """Blocks a.w, a.b, c.w; then a.w and new, of fewer products."""
-    rng = np.random.default_rng(3)
-    later = ExplicitRun(rng.normal(size=(6, 20)), {"a.w": 12, "new": 8}, lags=3)
-    writer = RecordingWriter(None)
-    writer.write("segment", **RUN.segment())
-    for t in range(4):
-        writer.write("row", **RUN.row(t))
-    writer.write("segment", **later.segment(1, step=40))
-    for t in range(6):
-        row = later.row(t, segment=1)
-        writer.write("row", **(row | {"t": t + 4, "step": 40 + row["step"]}))
-    return Recording.from_log(writer.log())
 
 
 def test_products_of_unions_are_those_of_their_parameters(tmp_path: Path) -> None:
@@ -45,7 +30,7 @@ def test_products_of_unions_are_those_of_their_parameters(tmp_path: Path) -> Non
 
 
 def test_each_segment_adds_up_the_blocks_that_it_has(tmp_path: Path) -> None:
-    recording = two_segments()
+    _, recording = two_segments(RUN, lags=3)
     merged = recording.merged({"a": ["a.w", "a.b"], "c": ["c.w"], "new": ["new"]})
     np.testing.assert_array_equal(merged.products[:4, 1], recording.products[:4, 1:3].sum(axis=1))
     np.testing.assert_array_equal(merged.products[4:, 1], recording.products[4:, 1])
@@ -57,7 +42,7 @@ def test_each_segment_adds_up_the_blocks_that_it_has(tmp_path: Path) -> None:
 
 
 def test_everything_in_one() -> None:
-    recording = two_segments()
+    _, recording = two_segments(RUN, lags=3)
     merged = recording.merged()
     assert merged.blocks == ["all"]
     np.testing.assert_array_equal(merged.products[:, 0], recording.products[:, 0])

@@ -264,7 +264,7 @@ def _stop_rule(stop_on: StopOn | None) -> Callable[[Event], bool]:
 
 
 def _known() -> list[str]:
-    from ..detect.events import DETECTORS, GROKKING  # only those who stop on events need them
+    from ..detect.detectors import DETECTORS, GROKKING  # only those who stop on events need them
 
     return [*DETECTORS, GROKKING]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -92,6 +92,21 @@ _SPECS = (
 
 DETECTORS: dict[str, DetectorSpec] = {spec.name: spec for spec in _SPECS}
 """All detectors by name, in the order in which their events of one step are reported."""
+
+GROKKING = "grokking"
+"""The detector that looks ahead, from the head's updates: ``detect.precursors.shipped``. Asked for by name alone."""
+
+
+def without_grokking(detectors: Sequence[str] | None) -> tuple[Sequence[str] | None, bool]:
+    """The other names, and whether ``GROKKING`` was among them.
+
+    >>> without_grokking(["gap-opening", "grokking"]), without_grokking(None)
+    ((['gap-opening'], True), (None, False))
+    """
+    if detectors is None or isinstance(detectors, str) or GROKKING not in detectors:
+        return detectors, False
+    return [name for name in detectors if name != GROKKING], True
+
 
 LEAST_SCALE = {
     "excess1": 0.03,

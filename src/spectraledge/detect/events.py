@@ -10,13 +10,11 @@ import numpy as np
 from ..recording import Recording
 from ..recording.event import Event
 from ..recording.select import BlockChoice, block_label
-from .detectors import DETECTORS, DetectorSpec
+from .detectors import DETECTORS, GROKKING, DetectorSpec, without_grokking
 from .judge import Judge
-from .precursors.detector import GROKKING
-from .precursors.shipped import grokking
 from .stream import EventStream, judge_stretches
 
-__all__ = ["DETECTORS", "GROKKING", "DetectorSeries", "DetectorSpec", "detector_series", "find_events", "grokking"]
+__all__ = ["DETECTORS", "GROKKING", "DetectorSeries", "DetectorSpec", "detector_series", "find_events"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +67,10 @@ def find_events(
         DataError: If fewer lags than W - 1 (rows) were recorded, or blocks do not tell apart what "grokking" reads.
     """
     ahead: list[Event] = []
-    if detectors is not None and not isinstance(detectors, str) and GROKKING in detectors:
-        detectors = [name for name in detectors if name != GROKKING]
+    detectors, looks_ahead = without_grokking(detectors)
+    if looks_ahead:
+        from .precursors.shipped import grokking  # half a second of scipy, for those who ask for it
+
         ahead = grokking().extend(recording)
     stream = EventStream(window=window, detectors=detectors, block=block_label(block), level=level, horizon=horizon)
     steps, band, seams = _rows(recording, block, stride)

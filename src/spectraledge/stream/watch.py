@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..detect.precursors.detector import GROKKING
-from ..detect.precursors.shipped import check_readable, grokking
+from ..detect.detectors import GROKKING, without_grokking
 from ..detect.stream import EventStream
 from ..recording import Event
+
+if TYPE_CHECKING:
+    from ..detect.precursors.detector import GrokkingDetector
 
 Callback = Callable[[Event], object]
 
@@ -29,12 +31,12 @@ class Watch:
     """
 
     def __init__(self, window: int, detectors: Sequence[str] | None, segment: Mapping[str, Any]) -> None:
-        self._ahead = None
-        if detectors is not None and not isinstance(detectors, str) and GROKKING in detectors:
-            check_readable(segment)
-            self._ahead = grokking()
-            self._ahead.start(segment)
-            detectors = [name for name in detectors if name != GROKKING]
+        self._ahead: GrokkingDetector | None = None
+        detectors, looks_ahead = without_grokking(detectors)
+        if looks_ahead:
+            from ..detect.precursors.shipped import start_grokking  # half a second of scipy, for those who ask for it
+
+            self._ahead = start_grokking(segment)
         self._stream = EventStream(window=window, detectors=detectors)
         self._metrics: dict[str, float] = {}
         self._callbacks: list[Callback] = []

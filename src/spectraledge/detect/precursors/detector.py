@@ -12,15 +12,13 @@ import numpy as np
 from ...errors import DataError, SettingError
 from ...recording import Recording
 from ...recording.event import Event
+from ..detectors import GROKKING
 from ..plain import from_plain, to_plain
 from .combination import Reading
 from .frozen import Frozen, FrozenRule
 from .history import History, block_parts
 from .rules import FORM_WORDS, MOVING, SILENT, Form
 from .statistics import STATISTICS
-
-GROKKING = "grokking"
-"""Name of the detector in events, and in ``attach(events=["grokking"])``."""
 
 KIND = "grokking ahead"
 _VERSION = 1

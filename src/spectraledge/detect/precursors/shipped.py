@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import DataError, SettingError
 from ...recording.event import Event
-from .detector import GROKKING, GrokkingDetector
+from ..detectors import GROKKING
+from .detector import GrokkingDetector
 from .frozen import Frozen, load_frozen
 from .history import block_parts
 
@@ -58,8 +59,8 @@ def grokking(callback: Callable[[Event], object] | None = None) -> GrokkingDetec
     return GrokkingDetector(shipped_rules(), callback=callback)
 
 
-def check_readable(segment: Mapping[str, Any]) -> None:
-    """Refuse rows that the detector cannot read, before there are any; warn of a head in which noise will fire it.
+def start_grokking(segment: Mapping[str, Any]) -> GrokkingDetector:
+    """The detector, knowing the structure of the rows to come; warns of a head in which noise will fire it.
 
     Raises:
         SettingError: If blocks do not tell the head apart, or there are too few lags.
@@ -77,6 +78,7 @@ def check_readable(segment: Mapping[str, Any]) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+    return detector
 
 
 def head_size(segment: Mapping[str, Any]) -> int | None:
